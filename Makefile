@@ -1,0 +1,43 @@
+# Two commands: `make demo` and `make test`. Everything lives in .venv.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+RUN ?= output/demo
+
+.PHONY: help demo test install check lint bench clean
+
+help: ## what each target does
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+demo: $(VENV)/.installed ## edit 16 faces with 8 prompts on the embedded pack
+	$(BIN)/styleclip edit-dataset --prompts examples/prompts.csv --run $(RUN) --num-latents 16
+
+test: $(VENV)/.installed-test ## the whole test suite
+	$(BIN)/python -m pytest
+
+install: $(VENV)/.installed-test ## .venv with everything
+
+check: lint test ## linters, types, import rule, tests
+
+lint: $(VENV)/.installed-test ## ruff, pyright, import-linter
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+
+bench: $(VENV)/.installed-test ## measure the fast paths against their references
+	$(BIN)/python -m benchmarks.bench
+
+clean: ## remove .venv and outputs
+	rm -rf $(VENV) output build .pytest_cache .ruff_cache
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
+	touch $@
+
+$(VENV)/.installed-test: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test]'
+	touch $@ $(VENV)/.installed
