@@ -1,0 +1,44 @@
+"""Pure tensor functions: a slow reference and a fast path for each, nothing but torch.
+
+Every kernel takes ``impl``: ``"ref"`` is the literal equation, ``"fast"`` the form that is run in
+production, ``"auto"`` picks the fast form wherever it applies. A ``"fast"`` that cannot run raises.
+"""
+
+from kernels.bias_act import LRELU_GAIN, bias_act
+from kernels.channel_relevance import (
+    ChannelDirection,
+    channel_direction,
+    normalize_relevance,
+    relevance,
+    select_channels,
+    threshold_for_count,
+    unit_differences,
+    unit_vectors,
+)
+from kernels.impl import Impl
+from kernels.modulated_conv2d import modulated_conv2d
+from kernels.resize import bicubic_matrix, resize_normalize
+from kernels.running_moments import RunningMoments
+from kernels.upfirdn2d import binomial_filter, upfirdn2d
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "LRELU_GAIN",
+    "Impl",
+    "ChannelDirection",
+    "RunningMoments",
+    "bias_act",
+    "bicubic_matrix",
+    "binomial_filter",
+    "channel_direction",
+    "modulated_conv2d",
+    "normalize_relevance",
+    "relevance",
+    "resize_normalize",
+    "select_channels",
+    "threshold_for_count",
+    "unit_differences",
+    "unit_vectors",
+    "upfirdn2d",
+]

@@ -1,0 +1,144 @@
+"""From embeddings of +- renders to a style direction (StyleCLIP section 6). Letters: n image, c channel, d CLIP width."""
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from kernels.impl import Impl, check_impl
+
+ZERO_NORM = 1e-12  # below this a vector has no direction and stays zero
+
+
+class ChannelDirection(NamedTuple):
+    """What a channel does to CLIP's embedding.
+
+    Attributes:
+        direction: unit vectors [c, d]; zero where the channel changes nothing.
+        agreement: length of the mean unit difference, [c] in [0, 1]; 1 means all images move the same way.
+        count: images with a usable difference, [c].
+    """
+
+    direction: Float[Tensor, "c d"]
+    agreement: Float[Tensor, "c"]
+    count: Float[Tensor, "c"]
+
+
+def unit_vectors(x: Float[Tensor, "... d"]) -> Float[Tensor, "... d"]:
+    """``x / ||x||`` along the last axis; vectors shorter than 1e-12 become zero, never NaN."""
+    norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+    return torch.where(norm > ZERO_NORM, x / norm.clamp_min(ZERO_NORM), torch.zeros_like(x))
+
+
+def unit_differences(
+    plus: Float[Tensor, "... d"], minus: Float[Tensor, "... d"], *, impl: Impl = "auto"
+) -> Float[Tensor, "... d"]:
+    """Unit vector from the embedding of the minus render to that of the plus render.
+
+    ``d = u(u(plus) - u(minus))`` with ``u(x) = x / ||x||``; zero where both embeddings are the same.
+
+    Args:
+        plus: embeddings of G(s + a ds_c), any length.
+        minus: embeddings of G(s - a ds_c), same shape.
+        impl: the reference goes vector by vector.
+    Returns:
+        shape of ``plus``.
+    Raises:
+        ValueError: if the shapes differ.
+    Source: Patashnik et al. 2021, section 6 and supplement C.
+    """
+    check_impl(impl)
+    if plus.shape != minus.shape:
+        raise ValueError(f"`plus` and `minus` must have one shape; got {tuple(plus.shape)} and {tuple(minus.shape)}.")
+    if impl != "ref":
+        return unit_vectors(unit_vectors(plus) - unit_vectors(minus))
+    rows = []
+    for p, m in zip(plus.reshape(-1, plus.shape[-1]), minus.reshape(-1, minus.shape[-1]), strict=True):
+        difference = unit_vectors(p) - unit_vectors(m)
+        rows.append(difference / difference.norm() if difference.norm() > ZERO_NORM else torch.zeros_like(p))
+    return torch.stack(rows).reshape(plus.shape)
+
+
+def channel_direction(total: Float[Tensor, "c d"], count: Float[Tensor, "c"]) -> ChannelDirection:
+    """Mean unit difference of each channel, as a direction and a length.
+
+    ``total`` is the sum over images of their unit differences, so that sums from any split of the images add up
+    to the same table. The mean of unit vectors has length in [0, 1]: the agreement across images.
+
+    Args:
+        total: sums of unit differences.
+        count: how many non-zero unit differences each sum holds.
+    """
+    mean = total / count.clamp_min(1)[:, None]
+    agreement = torch.linalg.vector_norm(mean, dim=-1).clamp(max=1.0)
+    return ChannelDirection(unit_vectors(mean), agreement, count)
+
+
+def relevance(
+    directions: Float[Tensor, "c d"], text_direction: Float[Tensor, "d"], *, impl: Impl = "auto"
+) -> Float[Tensor, "c"]:
+    """``R_c = <direction_c, text_direction>``, in [-1, 1] for unit vectors.
+
+    Raises:
+        ValueError: if the widths differ.
+    """
+    check_impl(impl)
+    if directions.shape[-1] != text_direction.shape[-1]:
+        raise ValueError(
+            f"channel directions and text direction must come from one CLIP; "
+            f"got widths {directions.shape[-1]} and {text_direction.shape[-1]}."
+        )
+    if impl != "ref":
+        return directions @ text_direction
+    return torch.stack(
+        [sum((a * b for a, b in zip(row, text_direction, strict=True)), torch.zeros(())) for row in directions]
+    )
+
+
+def threshold_for_count(relevance: Float[Tensor, "c"], num_channels: int) -> float:
+    """The largest threshold that keeps at least ``num_channels`` channels: the k-th largest ``|R_c|``.
+
+    Channels with relevance zero never count: with fewer than ``num_channels`` others, all those are kept.
+
+    Raises:
+        ValueError: if ``num_channels`` is below 1 or every relevance is zero.
+    """
+    size = relevance.abs()
+    nonzero = int((size > 0).sum())
+    if num_channels < 1:
+        raise ValueError(f"`num_channels` must be at least 1; got {num_channels}.")
+    if nonzero == 0:
+        raise ValueError("every channel's relevance is zero: the prompt has nothing in common with any channel.")
+    return float(size.sort(descending=True).values[min(num_channels, nonzero) - 1])
+
+
+def select_channels(relevance: Float[Tensor, "c"], threshold: float) -> Bool[Tensor, "c"]:
+    """Channels with ``|R_c| >= threshold`` (and not zero).
+
+    Raises:
+        ValueError: if no channel passes.
+    """
+    keep = (relevance.abs() >= threshold) & (relevance != 0)
+    if not bool(keep.any()):
+        largest = float(relevance.abs().max()) if relevance.numel() else 0.0
+        raise ValueError(
+            f"`relevance_threshold` must not exceed the largest absolute relevance; got {threshold:.4g}, "
+            f"largest is {largest:.4g}. Lower it to keep at least one channel."
+        )
+    return keep
+
+
+def normalize_relevance(relevance: Float[Tensor, "c"], keep: Bool[Tensor, "c"]) -> Float[Tensor, "c"]:
+    """``R_c / max|R|`` over the kept channels, zero elsewhere; the most relevant channel gets +1 or -1.
+
+    Multiplied by each channel's standard deviation this is the style direction: at strength a, the most relevant
+    channel moves by a standard deviations.
+
+    Raises:
+        ValueError: if no channel with a relevance other than zero is kept.
+    """
+    kept = torch.where(keep, relevance, torch.zeros_like(relevance))
+    if not bool((kept != 0).any()):
+        raise ValueError("at least one kept channel must have a relevance other than zero; got none. See `select_channels`.")
+    return kept / kept.abs().max()

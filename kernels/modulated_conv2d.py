@@ -1,0 +1,129 @@
+"""Weight-modulated convolution (Karras et al. 2020, section 2.2). Letters: n sample, o i channels, k taps."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional as F
+
+from kernels.impl import Impl, check_impl
+from kernels.upfirdn2d import upfirdn2d
+
+DEMODULATION_EPS = 1e-8  # Karras 2020, Eq. 3
+
+
+def modulated_conv2d(
+    x: Float[Tensor, "n i h w"],
+    weight: Float[Tensor, "o i k k"],
+    styles: Float[Tensor, "n i"],
+    *,
+    demodulate: bool = True,
+    up: int = 1,
+    resample_filter: Float[Tensor, "t"] | None = None,
+    shift: Float[Tensor, "#n #o #h_out #w_out"] | None = None,
+    gain: float = 1.0,
+    impl: Impl = "auto",
+) -> Float[Tensor, "n o h_out w_out"]:
+    """Convolve each sample with the shared weight scaled per input channel by its style.
+
+    ``w'[n,o,i,k] = styles[n,i] * weight[o,i,k]``  (Eq. 1), then if ``demodulate``
+    ``w''[n,o,i,k] = w'[n,o,i,k] / sqrt(sum_{i,k} w'[n,o,i,k]^2 + 1e-8)``  (Eq. 3), then a "same" convolution of
+    x[n] with w''[n]. With ``up=2`` the image is zero-upsampled first and low-passed by ``resample_filter`` after.
+
+    The result is ``gain * convolution + shift``: bias and noise ride on the same pass over memory as the
+    demodulation.
+
+    The reference forms every sample's own weight and runs a grouped convolution. The fast path uses that a
+    convolution is linear: scale the input by the style, convolve once with the shared weight, scale the output by
+    the demodulation, which needs only the matrix ``sum_k weight^2``.
+
+    Args:
+        x: features.
+        weight: odd k; cross-correlation order, as torch stores it.
+        styles: raw affine output, any sign.
+        demodulate: off for toRGB layers.
+        up: 1 or 2; with 2, ``k`` must be 3.
+        resample_filter: 1-D low-pass for ``up=2``; required then.
+        shift: added to the result, not multiplied by ``gain``; bias [1, o, 1, 1], noise [1, 1, h, w] or their sum.
+        gain: factor on the convolution.
+        impl: see ``kernels``.
+    Returns:
+        [n, o, h * up, w * up], dtype and device of ``x``; differentiable in x, weight and styles.
+    Raises:
+        ValueError: if shapes do not fit each other, k is even, ``up`` is not 1 or 2, or the filter is missing.
+    Source:
+        Karras et al. 2020, "Analyzing and Improving the Image Quality of StyleGAN", Eq. 1-3.
+    """
+    check_impl(impl)
+    num_out, num_in, k, k_w = weight.shape
+    if x.shape[1] != num_in or styles.shape != (x.shape[0], num_in):
+        raise ValueError(
+            f"`x`, `weight` and `styles` must agree on the input channels and samples; "
+            f"got x {tuple(x.shape)}, weight {tuple(weight.shape)}, styles {tuple(styles.shape)}."
+        )
+    if k != k_w or k % 2 == 0:
+        raise ValueError(f"`weight` must have square, odd taps; got {k}x{k_w}.")
+    if up not in (1, 2) or (up == 2 and (k != 3 or resample_filter is None)):
+        raise ValueError(f"`up` must be 1, or 2 with 3x3 taps and a `resample_filter`; got up={up}, {k}x{k} taps.")
+    f = resample_filter if up == 2 else None
+    run = _modulated_conv2d_ref if impl == "ref" else _modulated_conv2d_fast
+    return run(x, weight, styles, demodulate=demodulate, f=f, shift=shift, gain=gain)
+
+
+def _modulated_conv2d_ref(
+    x: Tensor,
+    weight: Tensor,
+    styles: Tensor,
+    *,
+    demodulate: bool,
+    f: Tensor | None,
+    shift: Tensor | None,
+    gain: float,
+) -> Tensor:
+    """Every sample's own weight, one group per sample."""
+    n, num_in, h, w = x.shape
+    num_out, _, k, _ = weight.shape
+    weights = weight[None] * styles[:, None, :, None, None]  # [n o i k k], Eq. 1
+    if demodulate:
+        weights = weights * torch.rsqrt(weights.square().sum(dim=(2, 3, 4), keepdim=True) + DEMODULATION_EPS)  # Eq. 3
+    x = x.reshape(1, n * num_in, h, w)
+    if f is None:
+        out = F.conv2d(x, weights.reshape(n * num_out, num_in, k, k), padding=k // 2, groups=n)
+        out = out.reshape(n, num_out, h, w)
+    else:
+        taps = weights.transpose(1, 2).reshape(n * num_in, num_out, k, k)
+        out = F.conv_transpose2d(x, taps, stride=2, groups=n)
+        out = _low_pass(out.reshape(n, num_out, 2 * h + 1, 2 * w + 1), f, impl="ref")
+    out = out * gain
+    return out if shift is None else out + shift
+
+
+def _modulated_conv2d_fast(
+    x: Tensor,
+    weight: Tensor,
+    styles: Tensor,
+    *,
+    demodulate: bool,
+    f: Tensor | None,
+    shift: Tensor | None,
+    gain: float,
+) -> Tensor:
+    """One weight for all samples: scale in, convolve, low-pass, scale out and shift in one pass."""
+    x = x * styles[:, :, None, None]
+    if f is None:
+        out = F.conv2d(x, weight, padding=weight.shape[-1] // 2)
+    else:
+        out = _low_pass(F.conv_transpose2d(x, weight.transpose(0, 1), stride=2), f, impl="fast")
+    if demodulate:
+        energy = weight.square().sum(dim=(2, 3))  # [o i]
+        scale = torch.rsqrt(styles.square() @ energy.T + DEMODULATION_EPS)[:, :, None, None] * gain
+        return out * scale if shift is None else torch.addcmul(shift.to(out), out, scale)
+    if gain != 1.0:
+        out = out * gain
+    return out if shift is None else out + shift
+
+
+def _low_pass(x: Tensor, f: Tensor, *, impl: Impl) -> Tensor:
+    """Filter the (2h+1)-pixel output of the strided transpose down to 2h; gain 4 restores the inserted zeros."""
+    total = f.numel() - 2
+    first = (total + 1) // 2
+    return upfirdn2d(x, f, padding=(first, total - first, first, total - first), gain=4.0, impl=impl)
