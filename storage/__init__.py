@@ -1,0 +1,51 @@
+"""Bytes, tables, images, arrays and receipts over fsspec; knows no torch, no prefect and no model.
+
+A stage builds its files in memory (``table_bytes``, ``encode_png``, ``arrays_bytes``) and hands them to
+``write_shard``, which writes them to a ``Store`` one by one, each whole or not at all, and the manifest last.
+"""
+
+from storage.arrays import arrays_bytes, read_arrays
+from storage.errors import BadUriError, ConflictError, CorruptError, MissingError, StorageError
+from storage.images import IMAGE_TYPE, decode_image, encode_png, image_struct
+from storage.manifest import (
+    OutputRecord,
+    ShardManifest,
+    config_hash,
+    is_done,
+    read_run,
+    read_shard,
+    shard_outputs,
+    write_run,
+    write_shard,
+)
+from storage.store import Store
+from storage.tables import read_table, read_tables, stack, table_bytes, vectors
+
+__all__ = [
+    "IMAGE_TYPE",
+    "BadUriError",
+    "ConflictError",
+    "CorruptError",
+    "MissingError",
+    "OutputRecord",
+    "ShardManifest",
+    "StorageError",
+    "Store",
+    "arrays_bytes",
+    "config_hash",
+    "decode_image",
+    "encode_png",
+    "image_struct",
+    "is_done",
+    "read_arrays",
+    "read_run",
+    "read_shard",
+    "read_table",
+    "read_tables",
+    "shard_outputs",
+    "stack",
+    "table_bytes",
+    "vectors",
+    "write_run",
+    "write_shard",
+]

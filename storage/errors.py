@@ -1,0 +1,31 @@
+"""What can go wrong below the pipeline.
+
+    StorageError            anything here; the cause is chained
+    |- MissingError         a file, bucket or column that must be there is not
+    |- CorruptError         it is there, and is not what its name or its receipt says
+    |- ConflictError        the folder holds the results of another config
+    `- BadUriError          a URI or a path that no store can have
+
+A wrong argument (an array of the wrong shape, a config that is not JSON) is a ``ValueError``. Failures of the network
+or of the credentials of a remote store keep the type that its client gave them, unless that is an ``OSError``.
+"""
+
+
+class StorageError(Exception):
+    """A store could not do what it was asked; base of every error of this package."""
+
+
+class MissingError(StorageError):
+    """A file, a bucket or a column that must be there is not."""
+
+
+class CorruptError(StorageError):
+    """A file is there but cannot be read as what it must be: cut, damaged, or of another kind."""
+
+
+class ConflictError(StorageError):
+    """A manifest of another config is there: going on would mix two runs in one folder."""
+
+
+class BadUriError(StorageError):
+    """A URI with an unknown protocol or without a bucket, or a path that is not relative and inside its store."""
