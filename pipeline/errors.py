@@ -1,0 +1,23 @@
+"""Errors of the pipeline.
+
+PipelineError
+ |-- PromptError        a prompt list, or one prompt, cannot be used
+ |-- PackError          a model pack is missing, damaged or incomplete
+ '-- MissingInputError  a stage was asked to run before the stage it reads from
+"""
+
+
+class PipelineError(Exception):
+    """Base of everything the pipeline raises on purpose."""
+
+
+class PromptError(PipelineError):
+    """A prompt list, or one prompt of it, cannot be used; the message names file, row and remedy."""
+
+
+class PackError(PipelineError):
+    """A model pack is missing, damaged or lacks a model that was asked for."""
+
+
+class MissingInputError(PipelineError):
+    """A stage's input is not there; the message names the flow that makes it."""

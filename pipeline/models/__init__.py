@@ -1,0 +1,1 @@
+"""Networks: the StyleGAN2 generator and CLIP."""

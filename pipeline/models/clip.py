@@ -1,0 +1,171 @@
+"""CLIP through open_clip: any built-in model with a pretrained tag, or a pack's own configuration and weights.
+
+Letters: n image or text, d embedding width.
+"""
+
+import io
+import json
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import open_clip
+import torch
+from jaxtyping import Float
+from open_clip.pretrained import get_pretrained_cfg
+from open_clip.tokenizer import SimpleTokenizer
+from safetensors.torch import load as load_safetensors
+from torch import Tensor, nn
+
+from kernels import resize_normalize, unit_vectors
+from pipeline.errors import PackError, PromptError
+
+log = logging.getLogger(__name__)
+
+CONFIG_FILE = "open_clip_config.json"
+WEIGHTS_FILE = "open_clip_model.safetensors"
+MERGES_FILE = "merges.txt.gz"
+
+
+class Clip:
+    """Image and text embeddings of one CLIP model, always unit length.
+
+    Args:
+        model: an open_clip model.
+        tokenize: texts to token ids [n, context_length].
+        image_size: input size in pixels.
+        mean: per channel, on [0, 1] RGB.
+        std: per channel, on [0, 1] RGB.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        tokenize: Any,
+        *,
+        image_size: int,
+        mean: tuple[float, float, float],
+        std: tuple[float, float, float],
+    ) -> None:
+        self.model = model.eval().requires_grad_(False)
+        self.tokenize = tokenize
+        self.image_size = image_size
+        self.mean, self.std = mean, std
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.model.parameters()).device
+
+    def encode_images(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n d"]:
+        """Unit embeddings of images in [-1, 1]; differentiable in the images."""
+        x = resize_normalize(images.to(self.device), self.image_size, mean=self.mean, std=self.std)
+        return unit_vectors(self.model.encode_image(x))
+
+    def encode_texts(self, texts: Sequence[str]) -> Float[Tensor, "n d"]:
+        """Unit embeddings of texts, each as it stands.
+
+        Raises:
+            PromptError: if a text is longer than the model's context.
+        """
+        tokens = self.tokenize(list(texts))
+        limit = int(tokens.shape[1])
+        for text in texts:
+            length = len(self.tokenize.encode(text)) + 2 if hasattr(self.tokenize, "encode") else 0
+            if length > limit:
+                raise PromptError(
+                    f"a text must fit into CLIP's {limit} tokens; got {length} tokens in {text[:60]!r}... Shorten it."
+                )
+        with torch.no_grad():
+            return unit_vectors(self.model.encode_text(tokens.to(self.device)))
+
+    def encode_prompt(self, text: str, templates: Sequence[str]) -> Float[Tensor, "d"]:
+        """Unit embedding of a text averaged over templates: normalise each, mean, normalise (CLIP zero-shot)."""
+        return unit_vectors(self.encode_texts([template.format(text) for template in templates]).mean(dim=0))
+
+    def text_direction(self, target: str, neutral: str, templates: Sequence[str]) -> Float[Tensor, "d"]:
+        """Unit vector from the neutral to the target text (StyleCLIP section 6).
+
+        Raises:
+            PromptError: if both texts have the same embedding.
+        """
+        direction = unit_vectors(self.encode_prompt(target, templates) - self.encode_prompt(neutral, templates))
+        if not bool(direction.any()):
+            raise PromptError(
+                f"target and neutral must differ in CLIP's eyes; {target!r} and {neutral!r} have one embedding. "
+                f"Change one of the texts."
+            )
+        return direction
+
+
+def load_packed_clip(files: dict[str, bytes], merges: Path, *, device: str) -> Clip:
+    """CLIP from a pack: open_clip's configuration, safetensors weights (fp16 is widened), own byte-pair merges.
+
+    Args:
+        files: contents of ``CONFIG_FILE`` and ``WEIGHTS_FILE``.
+        merges: local path of the gzipped merges (open_clip's tokenizer reads a path).
+        device: torch device.
+    Raises:
+        PackError: if configuration and weights do not fit each other.
+    """
+    config = json.loads(io.BytesIO(files[CONFIG_FILE]).read())
+    model = open_clip.CLIP(**config["model_cfg"])
+    weights = {k: v.float() for k, v in load_safetensors(files[WEIGHTS_FILE]).items()}
+    try:
+        model.load_state_dict(weights, strict=True)
+    except RuntimeError as error:
+        raise PackError(f"the pack's CLIP weights must fit its configuration; {str(error)[:300]}") from error
+    context = config["model_cfg"]["text_cfg"]["context_length"]
+    preprocess = config["preprocess_cfg"]
+    return Clip(
+        model.to(device),
+        SimpleTokenizer(bpe_path=str(merges), context_length=context),
+        image_size=config["model_cfg"]["vision_cfg"]["image_size"],
+        mean=tuple(preprocess["mean"]),
+        std=tuple(preprocess["std"]),
+    )
+
+
+def check_activation(name: str, pretrained: str) -> None:
+    """Refuse a model whose activation is not the one its weights were trained with.
+
+    open_clip builds ``ViT-B-32`` with GELU and only warns when the ``openai`` weights, trained with QuickGELU, are
+    put into it; the embeddings are then wrong.
+
+    Raises:
+        PackError: if the model is unknown, has no such tag, or its activation differs from the tag's.
+    """
+    config = open_clip.get_model_config(name)
+    if config is None:
+        raise PackError(f"open_clip must know the model; got {name!r}. See open_clip.list_models().")
+    tag = get_pretrained_cfg(name, pretrained)
+    if not tag:
+        known = ", ".join(open_clip.list_pretrained_tags_by_model(name)) or "none"
+        raise PackError(f"open_clip must know the weights; {name!r} has no tag {pretrained!r}. Known tags: {known}.")
+    wanted, built = bool(tag.get("quick_gelu", False)), bool(config.get("quick_gelu", False))
+    if wanted != built:
+        other = f"{name}-quickgelu" if wanted else name.removesuffix("-quickgelu")
+        raise PackError(
+            f"model and weights must use one activation; {pretrained!r} was trained with "
+            f"{'QuickGELU' if wanted else 'GELU'}, {name!r} is built with {'QuickGELU' if built else 'GELU'}. Use {other!r}."
+        )
+
+
+def load_open_clip(name: str, pretrained: str, *, device: str) -> Clip:
+    """A built-in open_clip model with pretrained weights, which open_clip downloads or finds in its cache.
+
+    Raises:
+        PackError: see ``check_activation``.
+    """
+    check_activation(name, pretrained)
+    model = open_clip.create_model(name, pretrained=pretrained, device=device)
+    preprocess = open_clip.get_model_preprocess_cfg(model)
+    size = preprocess["size"]
+    return Clip(
+        model,
+        open_clip.get_tokenizer(name),
+        image_size=int(size[0] if isinstance(size, tuple) else size),
+        mean=tuple(preprocess["mean"]),
+        std=tuple(preprocess["std"]),
+    )

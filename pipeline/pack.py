@@ -1,0 +1,187 @@
+"""Model packs: a folder or URI with ``pack.json``, safetensors weights and, if measured, channel directions.
+
+``pack.json`` names every file with its sha256; the pack's digest is the sha256 of ``pack.json`` and so of all of it.
+A pack is loaded once per process and device.
+"""
+
+import hashlib
+import json
+import posixpath
+import tempfile
+from functools import cached_property, lru_cache
+from importlib.resources import files as package_files
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from safetensors.torch import load as load_safetensors
+
+from pipeline.errors import PackError
+from pipeline.models.clip import CONFIG_FILE, MERGES_FILE, WEIGHTS_FILE, Clip, load_open_clip, load_packed_clip
+from pipeline.models.stylegan2 import Generator, GeneratorConfig
+from storage import MissingError, Store, read_table
+
+PACK_FILE = "pack.json"
+GENERATOR_FILE = "generator.safetensors"
+STATISTICS_FILE = "style_statistics.parquet"
+DIRECTIONS_FILE = "channel_directions.parquet"
+DEFAULT_PACK = "peeps"
+
+
+class ClipSpec(BaseModel):
+    """Where a pack's CLIP comes from: its own files, or an open_clip name and tag."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str | None = Field(None, description="open_clip model name; none means the pack's own files.")
+    pretrained: str | None = Field(None, description="open_clip pretrained tag.")
+
+
+class PackDescription(BaseModel):
+    """Contents of ``pack.json``."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(description="Name of the pack.")
+    version: int = Field(description="Version of the pack's contents.")
+    domain: str = Field(description="What the generator draws.")
+    neutral: str = Field(description="Neutral text for prompts that give none.")
+    strength: float = Field(description="Default strength, in standard deviations of the top channel.")
+    num_channels: int = Field(ge=1, description="Default number of channels of a style direction.")
+    licence: str = Field(description="Licence and credit of the weights and what they were trained on.")
+    generator: GeneratorConfig = Field(description="Architecture of the generator.")
+    clip: ClipSpec = Field(description="Where CLIP comes from.")
+    files: dict[str, str] = Field(description="sha256 of every file of the pack.")
+
+
+class Pack:
+    """A checked pack; models are built on first use.
+
+    Attributes:
+        store: the pack's folder.
+        description: contents of ``pack.json``.
+        digest: sha256 of ``pack.json``.
+        device: torch device of the models.
+    """
+
+    def __init__(self, store: Store, *, device: str) -> None:
+        self.store, self.device = store, device
+        try:
+            text = store.read_bytes(PACK_FILE)
+        except MissingError as error:
+            raise PackError(
+                f"a pack must hold a {PACK_FILE}; found none at {store.uri}. "
+                f"Give the name of a built-in pack ({', '.join(built_in_packs())}) or the URI of a pack folder."
+            ) from error
+        try:
+            self.description = PackDescription.model_validate_json(text)
+        except ValidationError as error:
+            raise PackError(f"{store.uri}/{PACK_FILE} must describe a pack; {error}") from error
+        self.digest = hashlib.sha256(text).hexdigest()
+
+    def read(self, name: str) -> bytes:
+        """Contents of a file of the pack, checked against its recorded sha256.
+
+        Raises:
+            PackError: if the pack does not list the file, or it is missing or damaged.
+        """
+        wanted = self.description.files.get(name)
+        if wanted is None:
+            raise PackError(
+                f"pack {self.description.name!r} must list {name} for this; it does not. Add it to the pack."
+            )
+        try:
+            data = self.store.read_bytes(name)
+        except MissingError as error:
+            raise PackError(
+                f"pack {self.description.name!r} lists {name} but it is not at {self.store.uri}."
+            ) from error
+        found = hashlib.sha256(data).hexdigest()
+        if found != wanted:
+            raise PackError(
+                f"{self.store.uri}/{name} must have sha256 {wanted[:12]}...; got {found[:12]}... ({len(data)} bytes). "
+                f"The file is damaged or a Git LFS pointer: fetch the pack again."
+            )
+        return data
+
+    @cached_property
+    def generator(self) -> Generator:
+        """The generator, ready to render."""
+        generator = Generator(self.description.generator)
+        weights = {k: v.float() for k, v in load_safetensors(self.read(GENERATOR_FILE)).items()}
+        try:
+            generator.load_state_dict(weights, strict=True)
+        except RuntimeError as error:
+            raise PackError(f"the generator's weights must fit its configuration; {str(error)[:300]}") from error
+        generator.eval().requires_grad_(False)
+        return generator.to(self.device, memory_format=torch.channels_last)
+
+    @cached_property
+    def clip(self) -> Clip:
+        """The CLIP model."""
+        spec = self.description.clip
+        if spec.name is not None:
+            return load_open_clip(spec.name, spec.pretrained or "", device=self.device)
+        with tempfile.TemporaryDirectory() as folder:
+            merges = Path(folder) / MERGES_FILE
+            merges.write_bytes(self.read(MERGES_FILE))
+            files = {name: self.read(name) for name in (CONFIG_FILE, WEIGHTS_FILE)}
+            return load_packed_clip(files, merges, device=self.device)
+
+    def has(self, name: str) -> bool:
+        """Whether the pack lists a file."""
+        return name in self.description.files
+
+    def table(self, name: str) -> pa.Table:
+        """A Parquet table of the pack, checked like any other file."""
+        self.read(name)
+        return read_table(self.store, name)
+
+
+def built_in_packs() -> list[str]:
+    """Names of the packs that ship with the project."""
+    root = package_files("pipeline.packs")
+    return sorted(entry.name for entry in root.iterdir() if (entry / PACK_FILE).is_file())
+
+
+@lru_cache(maxsize=4)
+def _load(uri: str, device: str) -> Pack:
+    return Pack(Store(uri), device=device)
+
+
+def load_pack(pack: str = DEFAULT_PACK, *, device: str = "auto") -> Pack:
+    """A pack by the name of a built-in one or by URI; one instance per process and device.
+
+    Args:
+        pack: ``peeps`` or the URI of a folder with a ``pack.json``.
+        device: ``auto`` (CUDA where there is one), ``cpu``, ``cuda``, ``cuda:1``...
+    Raises:
+        PackError: if there is no such pack or it is damaged.
+    """
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if pack in built_in_packs():
+        pack = str(Path(str(package_files("pipeline.packs"))) / pack)
+    elif not posixpath.dirname(pack) and not Path(pack).exists():
+        raise PackError(
+            f"`pack` must be a built-in pack ({', '.join(built_in_packs()) or 'none here'}) or the URI of a pack folder; "
+            f"got {pack!r}."
+        )
+    return _load(pack, device)
+
+
+def write_pack(store: Store, description: dict[str, Any], files: dict[str, bytes]) -> None:
+    """Write a pack: its files, then ``pack.json`` with their sha256.
+
+    Args:
+        store: where to; a fresh folder or an older version of the pack.
+        description: fields of ``PackDescription`` without ``files``.
+        files: file name to contents.
+    """
+    hashes = {name: hashlib.sha256(data).hexdigest() for name, data in sorted(files.items())}
+    checked = PackDescription.model_validate({**description, "files": hashes})
+    for name, data in files.items():
+        store.write_bytes(name, data)
+    store.write_bytes(PACK_FILE, (json.dumps(checked.model_dump(), indent=2) + "\n").encode())

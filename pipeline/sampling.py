@@ -1,0 +1,33 @@
+"""Latents from seeds: one integer per latent, so that a latent depends on nothing but its seed."""
+
+from collections.abc import Iterable, Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from pipeline.models.stylegan2 import Generator
+
+
+def sample_z(seeds: Iterable[int], z_dim: int) -> Float[Tensor, "n z"]:
+    """Standard normal z, each from a CPU generator of its own seed: the same on every device and in every batch."""
+    return torch.stack([torch.randn(z_dim, generator=torch.Generator().manual_seed(seed)) for seed in seeds])
+
+
+def sample_w_plus(
+    generator: Generator, seeds: Sequence[int], *, psi: float, cutoff: int | None = None
+) -> Float[Tensor, "n l d"]:
+    """w_plus of seeds, truncated; see ``Generator.map``."""
+    device = generator.mapping.w_avg.device
+    with torch.no_grad():
+        return generator.map(sample_z(seeds, generator.config.z_dim).to(device), psi=psi, cutoff=cutoff)
+
+
+def shard_bounds(total: int, shard_size: int, shard: int) -> range:
+    """Items of a shard when ``total`` items are cut into pieces of ``shard_size``."""
+    return range(shard * shard_size, min((shard + 1) * shard_size, total))
+
+
+def count_shards(total: int, shard_size: int) -> int:
+    """How many shards ``total`` items make."""
+    return -(-total // shard_size)

@@ -1,0 +1,203 @@
+"""The artifacts' columns: name, type, meaning and unit, in one place.
+
+Each artifact is a folder of Parquet files under a run's URI. Vectors are ``fixed_size_list<float>``; a matrix is
+flattened and its shape stands in the schema's metadata. The first columns are the key.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from storage import IMAGE_TYPE
+
+STRING, INT32, INT64, FLOAT = pa.string(), pa.int32(), pa.int64(), pa.float32()
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column: its Arrow type (None for a vector whose length the model decides), meaning and unit."""
+
+    name: str
+    type: pa.DataType | None
+    doc: str
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """One artifact: a folder name and its columns."""
+
+    name: str
+    columns: tuple[Column, ...]
+
+    def schema(
+        self, *, widths: Mapping[str, int] | None = None, metadata: Mapping[str, object] | None = None
+    ) -> pa.Schema:
+        """Arrow schema; ``widths`` gives the length of each vector column, ``metadata`` is stored as JSON."""
+        fields = [
+            pa.field(
+                column.name,
+                column.type if column.type is not None else pa.list_(pa.float32(), (widths or {})[column.name]),
+                metadata={"doc": column.doc},
+            )
+            for column in self.columns
+        ]
+        return pa.schema(fields, metadata={k: json.dumps(v) for k, v in (metadata or {}).items()})
+
+    def table(
+        self,
+        values: Mapping[str, Sequence[object] | np.ndarray | pa.Array],
+        *,
+        widths: Mapping[str, int] | None = None,
+        metadata: Mapping[str, object] | None = None,
+    ) -> pa.Table:
+        """A table with exactly this artifact's columns."""
+        schema = self.schema(widths=widths, metadata=metadata)
+        assert set(values) == set(schema.names), f"{self.name}: {set(values) ^ set(schema.names)}"
+        arrays = [
+            values[f.name] if isinstance(values[f.name], pa.Array) else pa.array(values[f.name], type=f.type)
+            for f in schema
+        ]
+        return pa.Table.from_arrays([a.cast(f.type) for a, f in zip(arrays, schema, strict=True)], schema=schema)
+
+
+def shape_of(table: pa.Table, column: str) -> tuple[int, ...]:
+    """The matrix shape of a flattened vector column, from the schema's metadata."""
+    metadata = table.schema.metadata or {}
+    return tuple(json.loads(metadata[f"{column}_shape".encode()]))
+
+
+LATENTS = Artifact(
+    "latents",
+    (
+        Column("latent_id", STRING, "Stable name, e.g. seed-00000042."),
+        Column("source", STRING, "Where the latent comes from: seed or image."),
+        Column("seed", INT64, "Seed of z; null for images."),
+        Column("source_uri", STRING, "URI of the inverted image; null for seeds."),
+        Column("psi", FLOAT, "Truncation applied to w, 0 to 2; null for images."),
+        Column("w_plus", None, "w_plus [num_ws, w_dim], row-major; shape in the metadata key w_plus_shape."),
+        Column("inversion_error", FLOAT, "Mean absolute pixel error of the reconstruction on [-1, 1]; null for seeds."),
+        Column("status", STRING, "ok or failed."),
+        Column("error", STRING, "Why it failed; null where ok."),
+    ),
+)
+
+STYLE_MOMENTS = Artifact(
+    "style_moments",
+    (
+        Column("layer", INT32, "Layer index in running order, toRGB included."),
+        Column("channel", INT32, "Channel of the layer."),
+        Column("mean", pa.float64(), "Mean of the raw affine output over this shard."),
+        Column("m2", pa.float64(), "Sum of squared deviations over this shard."),
+        Column("count", INT64, "Samples in this shard."),
+    ),
+)
+
+STYLE_STATISTICS = Artifact(
+    "style_statistics",
+    (
+        Column("layer", INT32, "Layer index in running order, toRGB included."),
+        Column("channel", INT32, "Channel of the layer."),
+        Column("mean", FLOAT, "Mean of the raw affine output."),
+        Column("std", FLOAT, "Population standard deviation (ddof 0)."),
+        Column("count", INT64, "Samples."),
+    ),
+)
+
+CHANNEL_DIRECTIONS = Artifact(
+    "channel_directions",
+    (
+        Column("layer", INT32, "Layer index in running order."),
+        Column("channel", INT32, "Channel of the layer."),
+        Column("direction", None, "Unit vector in CLIP space; zero where the channel changes nothing."),
+        Column("agreement", FLOAT, "Length of the mean unit difference across images, 0 to 1."),
+        Column("count", INT32, "Images with a visible difference."),
+        Column("status", STRING, "ok, constant (standard deviation 0) or no_effect (no image changes)."),
+    ),
+)
+
+PROMPTS = Artifact(
+    "prompts",
+    (
+        Column("prompt_id", STRING, "File-safe name of the prompt."),
+        Column("prompt", STRING, "Name given in the prompt list."),
+        Column("target", STRING, "Text of the wanted image."),
+        Column("neutral", STRING, "Text of the image it starts from."),
+        Column("method", STRING, "Edit method; global."),
+        Column("strengths", pa.list_(pa.float64()), "Strengths to render, in standard deviations of the top channel."),
+        Column("relevance_threshold", FLOAT, "Smallest absolute relevance kept; null where failed."),
+        Column("num_channels", INT32, "Channels kept; null where failed."),
+        Column("max_relevance", FLOAT, "Largest absolute relevance of any channel."),
+        Column("text_direction", None, "Unit difference of target and neutral text embeddings."),
+        Column("status", STRING, "ok or failed."),
+        Column("error", STRING, "Why it failed; null where ok."),
+    ),
+)
+
+STYLE_DIRECTIONS = Artifact(
+    "style_directions",
+    (
+        Column("prompt_id", STRING, "File-safe name of the prompt."),
+        Column("layer", INT32, "Layer index in running order."),
+        Column("channel", INT32, "Channel of the layer."),
+        Column("value", FLOAT, "Move of the raw style at strength 1: normalised relevance times standard deviation."),
+        Column("relevance", FLOAT, "Cosine of channel direction and text direction, -1 to 1."),
+    ),
+)
+
+DATASET = Artifact(
+    "dataset",
+    (
+        Column("image_id", STRING, "latent_id, prompt_id and strength."),
+        Column("image", IMAGE_TYPE, "PNG bytes and file name."),
+        Column("latent_id", STRING, "Latent the image starts from."),
+        Column("prompt_id", STRING, "File-safe name of the prompt; original for the unedited image."),
+        Column("prompt", STRING, "Name given in the prompt list; null for the original."),
+        Column("target", STRING, "Text of the wanted image; null for the original."),
+        Column("neutral", STRING, "Text of the image it starts from; null for the original."),
+        Column("method", STRING, "Edit method; none for the original."),
+        Column("strength", pa.float64(), "Standard deviations of the top channel; 0 for the original."),
+    ),
+)
+
+SCORES = Artifact(
+    "scores",
+    (
+        Column("image_id", STRING, "As in the dataset."),
+        Column("latent_id", STRING, "As in the dataset."),
+        Column("prompt_id", STRING, "As in the dataset."),
+        Column("strength", pa.float64(), "As in the dataset."),
+        Column("clip_similarity", FLOAT, "Cosine of the edited image and the target text, -1 to 1."),
+        Column("clip_gain", FLOAT, "clip_similarity less that of the original image."),
+        Column("clip_direction", FLOAT, "Cosine of the image's move and the text's move in CLIP space, -1 to 1."),
+        Column("pixel_distance", FLOAT, "Mean absolute difference to the original, on [0, 1]."),
+    ),
+)
+
+SUMMARY = Artifact(
+    "summary",
+    (
+        Column("prompt", STRING, "Name given in the prompt list."),
+        Column("strength", pa.float64(), "Standard deviations of the top channel."),
+        Column("images", INT64, "Edited images."),
+        Column("mean_clip_gain", FLOAT, "Mean clip_gain."),
+        Column("mean_clip_direction", FLOAT, "Mean clip_direction."),
+        Column("mean_pixel_distance", FLOAT, "Mean pixel_distance."),
+        Column("status", STRING, "ok or failed."),
+        Column("error", STRING, "Why it failed; null where ok."),
+    ),
+)
+
+ARTIFACTS = (
+    LATENTS,
+    STYLE_MOMENTS,
+    STYLE_STATISTICS,
+    CHANNEL_DIRECTIONS,
+    PROMPTS,
+    STYLE_DIRECTIONS,
+    DATASET,
+    SCORES,
+    SUMMARY,
+)

@@ -1,0 +1,193 @@
+"""What every stage shares: a shard is skipped when its receipt agrees, a stage is closed when all shards have one."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+import storage
+from pipeline import __version__
+from pipeline.config import StageConfig
+from pipeline.errors import MissingInputError
+from pipeline.pack import Pack
+from storage import Store
+
+# which command makes an artifact, for messages
+MADE_BY = {
+    "latents": "sample-latents",
+    "style_statistics": "style-statistics",
+    "channel_directions": "channel-directions",
+    "prompts": "global-directions",
+    "style_directions": "global-directions",
+    "dataset": "render-dataset",
+    "scores": "score-edits",
+}
+
+
+@dataclass(frozen=True)
+class ShardReport:
+    """What became of one shard: JSON-sized, so that it may cross a task boundary.
+
+    Attributes:
+        stage: name of the stage.
+        shard: number of the shard.
+        rows: rows written, now or earlier.
+        failures: rows whose input was bad.
+        skipped: True where an earlier run had already made the shard.
+    """
+
+    stage: str
+    shard: int
+    rows: int
+    failures: int
+    skipped: bool
+
+
+@dataclass(frozen=True)
+class Made:
+    """What a shard's computation hands to ``run_shard``: files to write, row and failure counts."""
+
+    files: dict[str, bytes]
+    rows: int
+    failures: int = 0
+
+
+def stage_hash(stage: str, config: StageConfig, pack: Pack, inputs: Mapping[str, Any] | None = None) -> str:
+    """Hash of everything a stage's result depends on: settings, pack, code version and the hashes of its inputs."""
+    return storage.config_hash(
+        {
+            "stage": stage,
+            "config": config.identity(),
+            "pack": pack.digest,
+            "code": __version__,
+            "inputs": dict(inputs or {}),
+        }
+    )
+
+
+def run_shard(
+    store: Store, stage: str, shard: int, *, config_hash: str, pack: Pack, make: Callable[[], Made]
+) -> ShardReport:
+    """Make a shard unless its receipt is there and agrees.
+
+    Raises:
+        storage.ConflictError: if the folder holds this shard made with other settings.
+    """
+    if storage.is_done(store, stage, shard, config_hash=config_hash):
+        done = storage.read_shard(store, stage, shard)
+        assert done is not None
+        return ShardReport(stage, shard, done.rows, done.failures, skipped=True)
+    made = make()
+    storage.write_shard(
+        store,
+        stage=stage,
+        shard=shard,
+        config_hash=config_hash,
+        pack_digest=pack.digest,
+        code_version=__version__,
+        rows=made.rows,
+        failures=made.failures,
+        files=made.files,
+    )
+    return ShardReport(stage, shard, made.rows, made.failures, skipped=False)
+
+
+def close_stage(
+    store: Store, stage: str, *, num_shards: int, config_hash: str, config: StageConfig, pack: Pack
+) -> dict[str, Any]:
+    """Write ``_<stage>.json``, the sign that a stage is whole, from the receipts of all its shards.
+
+    Raises:
+        MissingInputError: if a shard is not done.
+    """
+    rows = failures = 0
+    for shard in range(num_shards):
+        done = storage.read_shard(store, stage, shard)
+        if done is None or done.config_hash != config_hash:
+            raise MissingInputError(
+                f"{stage} must have all {num_shards} shards before it is closed; shard {shard} is not done."
+            )
+        rows, failures = rows + done.rows, failures + done.failures
+    payload = {
+        "stage": stage,
+        "shards": num_shards,
+        "rows": rows,
+        "failures": failures,
+        "config": config.identity(),
+        "config_hash": config_hash,
+        "pack": pack.description.name,
+        "pack_digest": pack.digest,
+        "code_version": __version__,
+    }
+    if storage.read_run(store, stage) != payload:
+        storage.write_run(store, stage, payload)
+    return payload
+
+
+@dataclass(frozen=True)
+class Input:
+    """A closed artifact to read from.
+
+    Attributes:
+        store: the run's folder.
+        stage: name of the artifact.
+        num_shards: its shards.
+        rows: its rows.
+        config_hash: what it was made from.
+    """
+
+    store: Store
+    stage: str
+    num_shards: int
+    rows: int
+    config_hash: str
+
+    def table(self, columns: list[str] | None = None, *, folder: str | None = None) -> pa.Table:
+        """All shards as one table; ``folder`` picks among the tables of a stage that writes several."""
+        paths = storage.shard_outputs(self.store, self.stage)
+        return storage.read_tables(self.store, _in_folder(paths, folder or self.stage), columns=columns)
+
+    def shard_table(self, shard: int) -> pa.Table:
+        """One shard's table."""
+        done = storage.read_shard(self.store, self.stage, shard)
+        if done is None:
+            raise MissingInputError(
+                f"{self.stage} at {self.store.uri} must have the receipt of shard {shard}; it is lost. {_remedy(self.stage)}"
+            )
+        return storage.read_tables(self.store, _in_folder(list(done.outputs), self.stage))
+
+
+def _in_folder(paths: list[str], folder: str) -> list[str]:
+    return [path for path in paths if path.startswith(f"{folder}/")]
+
+
+def find_input(stage: str, *stores: Store | None) -> Input:
+    """The first of the runs that holds a closed artifact.
+
+    Raises:
+        MissingInputError: if none does; names the command that makes it.
+    """
+    found = find_optional_input(stage, *stores)
+    if found is None:
+        places = ", ".join(store.uri for store in stores if store is not None)
+        raise MissingInputError(f"{stage} must be made first; there are none at {places}. {_remedy(stage)}")
+    return found
+
+
+def find_optional_input(stage: str, *stores: Store | None) -> Input | None:
+    """As ``find_input``, but None where there is none."""
+    for store in stores:
+        run = None if store is None else storage.read_run(store, stage)
+        if store is not None and run is not None:
+            return Input(store, stage, run["shards"], run["rows"], run["config_hash"])
+    return None
+
+
+def _remedy(stage: str) -> str:
+    return f"Run `styleclip {MADE_BY[stage]}` on this run, or name the run that has them with --inputs."
+
+
+def part_path(stage: str, shard: int) -> str:
+    """Path of a shard's Parquet file inside the run."""
+    return f"{stage}/part-{shard:05d}.parquet"

@@ -1,0 +1,59 @@
+"""Latents sampled from seeds."""
+
+from jaxtyping import Float
+from torch import Tensor
+
+import storage
+from pipeline.config import LatentsConfig
+from pipeline.models.stylegan2 import Generator
+from pipeline.pack import Pack
+from pipeline.sampling import count_shards, sample_w_plus, shard_bounds
+from pipeline.schemas import LATENTS
+from pipeline.shard import Made, ShardReport, part_path, run_shard, stage_hash
+from storage import Store
+
+STAGE = LATENTS.name
+
+
+def compute_latents(
+    generator: Generator, seeds: list[int], *, psi: float, cutoff: int | None
+) -> Float[Tensor, "n l d"]:
+    """w_plus of each seed, [n, num_ws, w_dim]."""
+    return sample_w_plus(generator, seeds, psi=psi, cutoff=cutoff)
+
+
+def latents_hash(config: LatentsConfig, pack: Pack) -> str:
+    """What the latents of this config are known by."""
+    return stage_hash(STAGE, config, pack)
+
+
+def latents_num_shards(config: LatentsConfig) -> int:
+    """Shards of a run."""
+    return count_shards(config.num_latents, config.shard_size)
+
+
+def run_latents_shard(config: LatentsConfig, store: Store, pack: Pack, shard: int) -> ShardReport:
+    """Sample and write one shard of latents."""
+
+    def make() -> Made:
+        seeds = [config.first_seed + i for i in shard_bounds(config.num_latents, config.shard_size, shard)]
+        w_plus = compute_latents(pack.generator, seeds, psi=config.psi, cutoff=config.cutoff).cpu().numpy()
+        n = len(seeds)
+        table = LATENTS.table(
+            {
+                "latent_id": [f"seed-{seed:08d}" for seed in seeds],
+                "source": ["seed"] * n,
+                "seed": seeds,
+                "source_uri": [None] * n,
+                "psi": [config.psi] * n,
+                "w_plus": storage.vectors(w_plus),
+                "inversion_error": [None] * n,
+                "status": ["ok"] * n,
+                "error": [None] * n,
+            },
+            widths={"w_plus": w_plus[0].size},
+            metadata={"w_plus_shape": w_plus.shape[1:]},
+        )
+        return Made({part_path(STAGE, shard): storage.table_bytes(table)}, rows=n)
+
+    return run_shard(store, STAGE, shard, config_hash=latents_hash(config, pack), pack=pack, make=make)

@@ -1,0 +1,117 @@
+"""Scores of edits: how much closer CLIP finds the image to the prompt, and how much of the picture changed.
+
+Letters: n image, d CLIP width.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+import storage
+from kernels import unit_vectors
+from pipeline.config import ScoresConfig
+from pipeline.models.clip import Clip
+from pipeline.pack import Pack
+from pipeline.prompts import ORIGINAL, templates
+from pipeline.schemas import PROMPTS, SCORES
+from pipeline.shard import Input, Made, ShardReport, part_path, run_shard, stage_hash
+from storage import Store
+
+STAGE = SCORES.name
+
+
+@dataclass(frozen=True)
+class PromptEmbedding:
+    """A prompt in CLIP space: the target text and the direction from neutral to target, both unit vectors [d]."""
+
+    target: Float[Tensor, "d"]
+    direction: Float[Tensor, "d"]
+
+
+@dataclass(frozen=True)
+class EditScores:
+    """One edit's scores; see the scores artifact."""
+
+    clip_similarity: float
+    clip_gain: float
+    clip_direction: float
+    pixel_distance: float
+
+
+def compute_scores(
+    original: Float[Tensor, "d"], edited: Float[Tensor, "d"], prompt: PromptEmbedding, *, pixel_distance: float
+) -> EditScores:
+    """Scores of one edit from unit embeddings.
+
+    similarity = <E(edited), T>; gain = similarity - <E(original), T>; direction = cos(E(edited) - E(original),
+    T - N), 0 where the image did not change.
+    """
+    similarity = float(edited @ prompt.target)
+    return EditScores(
+        clip_similarity=similarity,
+        clip_gain=similarity - float(original @ prompt.target),
+        clip_direction=float(unit_vectors(edited - original) @ prompt.direction),
+        pixel_distance=pixel_distance,
+    )
+
+
+def embed_images(clip: Clip, images: UInt8[np.ndarray, "n r r 3"], *, batch_size: int) -> Float[Tensor, "n d"]:
+    """Unit embeddings of 8-bit RGB images."""
+    parts = []
+    for start in range(0, len(images), batch_size):
+        x = torch.from_numpy(images[start : start + batch_size]).permute(0, 3, 1, 2).float() / 127.5 - 1
+        with torch.no_grad():
+            parts.append(clip.encode_images(x).cpu())
+    return torch.cat(parts)
+
+
+def scores_hash(config: ScoresConfig, pack: Pack, dataset: Input) -> str:
+    """What the scores of this config are known by."""
+    return stage_hash(STAGE, config, pack, {"dataset": dataset.config_hash})
+
+
+def run_scores_shard(
+    config: ScoresConfig, store: Store, pack: Pack, shard: int, *, dataset: Input, directions: Input
+) -> ShardReport:
+    """Score one shard of the dataset against the prompts that made it."""
+
+    def make() -> Made:
+        prompts = {
+            row["prompt_id"]: PromptEmbedding(
+                pack.clip.encode_prompt(row["target"], templates(config.templates)).cpu(),
+                pack.clip.text_direction(row["target"], row["neutral"], templates(config.templates)).cpu(),
+            )
+            for row in directions.table(folder=PROMPTS.name).to_pylist()
+            if row["status"] == "ok"
+        }
+        rows = dataset.shard_table(shard).to_pylist()
+        scored = _score_rows(rows, prompts, config, pack)
+        table = SCORES.table({c.name: [row[c.name] for row in scored] for c in SCORES.columns})
+        return Made({part_path(STAGE, shard): storage.table_bytes(table)}, rows=len(scored))
+
+    return run_shard(store, STAGE, shard, config_hash=scores_hash(config, pack, dataset), pack=pack, make=make)
+
+
+def _score_rows(
+    rows: list[dict[str, Any]], prompts: dict[str, PromptEmbedding], config: ScoresConfig, pack: Pack
+) -> list[dict[str, Any]]:
+    """Scores of the edited rows; each latent's original stands in the same shard."""
+    if not rows:
+        return []
+    images = np.stack([storage.decode_image(row["image"]["bytes"]) for row in rows])
+    embedded = embed_images(pack.clip, images, batch_size=config.batch_size)
+    original = {row["latent_id"]: i for i, row in enumerate(rows) if row["prompt_id"] == ORIGINAL}
+    scored = []
+    for i, row in enumerate(rows):
+        if row["prompt_id"] == ORIGINAL:
+            continue
+        base = original[row["latent_id"]]
+        distance = float(np.abs(images[i].astype(np.int16) - images[base].astype(np.int16)).mean()) / 255
+        scores = compute_scores(embedded[base], embedded[i], prompts[row["prompt_id"]], pixel_distance=distance)
+        key = {k: row[k] for k in ("image_id", "latent_id", "prompt_id", "strength")}
+        scored.append({**key, **vars(scores)})
+    return scored

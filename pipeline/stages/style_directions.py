@@ -1,0 +1,213 @@
+"""Style directions: a prompt becomes a sparse move in StyleSpace that fits any image (StyleCLIP section 6)."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+import storage
+from kernels import normalize_relevance, relevance, select_channels, threshold_for_count
+from pipeline.config import StyleDirectionsConfig
+from pipeline.errors import MissingInputError, PromptError
+from pipeline.pack import DIRECTIONS_FILE, STATISTICS_FILE, Pack
+from pipeline.prompts import Prompt, templates
+from pipeline.sampling import count_shards, shard_bounds
+from pipeline.schemas import PROMPTS, STYLE_DIRECTIONS
+from pipeline.shard import Made, ShardReport, find_optional_input, part_path, run_shard, stage_hash
+from storage import Store
+
+STAGE = STYLE_DIRECTIONS.name
+
+
+@dataclass(frozen=True)
+class ChannelTable:
+    """Channel directions and statistics side by side, one row per editable channel.
+
+    Attributes:
+        layer: [c].
+        channel: [c].
+        direction: unit vectors [c, d], zero for channels without effect.
+        std: standard deviation of each channel, [c].
+        source: hash of what the table was made from.
+    """
+
+    layer: np.ndarray
+    channel: np.ndarray
+    direction: Float[Tensor, "c d"]
+    std: Float[Tensor, "c"]
+    source: str
+
+
+@dataclass(frozen=True)
+class StyleDirection:
+    """A prompt's direction: the kept channels only.
+
+    Attributes:
+        rows: row numbers into the channel table.
+        relevance: cosine of channel and text direction, per kept channel.
+        value: move of the raw style at strength 1.
+        threshold: smallest absolute relevance kept.
+        max_relevance: largest absolute relevance of all channels.
+    """
+
+    rows: np.ndarray
+    relevance: np.ndarray
+    value: np.ndarray
+    threshold: float
+    max_relevance: float
+
+
+def compute_style_direction(
+    channels: ChannelTable,
+    text_direction: Float[Tensor, "d"],
+    *,
+    relevance_threshold: float | None = None,
+    num_channels: int = 20,
+) -> StyleDirection:
+    """``ds_c = R_c sigma_c / max|R|`` for channels with ``|R_c| >= threshold``, R_c = <direction_c, text_direction>.
+
+    Args:
+        channels: directions and standard deviations.
+        text_direction: unit vector from neutral to target text.
+        relevance_threshold: the paper's beta; None means the largest that keeps ``num_channels``.
+        num_channels: used where no threshold is given.
+    Raises:
+        ValueError: if no channel passes the threshold.
+    """
+    found = relevance(channels.direction, text_direction)
+    threshold = threshold_for_count(found, num_channels) if relevance_threshold is None else relevance_threshold
+    keep = select_channels(found, threshold)
+    value = normalize_relevance(found, keep) * channels.std
+    rows = torch.nonzero(keep).flatten()
+    return StyleDirection(
+        rows=rows.numpy(),
+        relevance=found[rows].numpy(),
+        value=value[rows].numpy(),
+        threshold=threshold,
+        max_relevance=float(found.abs().max()),
+    )
+
+
+def load_channel_table(pack: Pack, *stores: Store | None) -> ChannelTable:
+    """Channel directions of a run if it has them, else those that ship with the pack.
+
+    Raises:
+        MissingInputError: if neither has them.
+    """
+    directions = find_optional_input("channel_directions", *stores)
+    statistics = find_optional_input("style_statistics", *stores)
+    if directions is not None and statistics is not None:
+        return _channel_table(directions.table(), statistics.table(), source=directions.config_hash)
+    if pack.has(DIRECTIONS_FILE) and pack.has(STATISTICS_FILE):
+        return _channel_table(pack.table(DIRECTIONS_FILE), pack.table(STATISTICS_FILE), source=pack.digest)
+    raise MissingInputError(
+        f"global directions need channel directions; neither the run nor pack {pack.description.name!r} has any. "
+        f"Run `styleclip channel-directions` first."
+    )
+
+
+def _channel_table(directions: pa.Table, statistics: pa.Table, *, source: str) -> ChannelTable:
+    keys = zip(statistics["layer"].to_pylist(), statistics["channel"].to_pylist(), strict=True)
+    std = dict(zip(keys, statistics["std"].to_pylist(), strict=True))
+    layer, channel = directions["layer"].to_numpy(), directions["channel"].to_numpy()
+    return ChannelTable(
+        layer=layer,
+        channel=channel,
+        direction=torch.from_numpy(storage.stack(directions["direction"]).copy()),
+        std=torch.tensor([std[int(a), int(b)] for a, b in zip(layer, channel, strict=True)]),
+        source=source,
+    )
+
+
+def style_directions_hash(
+    config: StyleDirectionsConfig, pack: Pack, prompts: list[Prompt], channels: ChannelTable
+) -> str:
+    """What the directions of these prompts are known by."""
+    listed = [p.model_dump(mode="json") for p in prompts]
+    return stage_hash(STAGE, config, pack, {"prompts": listed, "channel_directions": channels.source})
+
+
+def style_directions_num_shards(config: StyleDirectionsConfig, prompts: list[Prompt]) -> int:
+    """Shards of a run."""
+    return count_shards(len(prompts), config.shard_size)
+
+
+def run_style_directions_shard(
+    config: StyleDirectionsConfig,
+    store: Store,
+    pack: Pack,
+    shard: int,
+    *,
+    prompts: list[Prompt],
+    channels: ChannelTable,
+) -> ShardReport:
+    """Directions of one range of prompts. A prompt without a direction becomes a failed row; the others go on."""
+
+    def make() -> Made:
+        chosen = [prompts[i] for i in shard_bounds(len(prompts), config.shard_size, shard)]
+        rows, parts = [], []
+        for prompt in chosen:
+            row, part = _direct(prompt, config, pack, channels)
+            rows.append(row)
+            if part is not None:
+                parts.append(part)
+        failures = sum(row["status"] == "failed" for row in rows)
+        directions = pa.concat_tables(parts) if parts else STYLE_DIRECTIONS.schema().empty_table()
+        files = {
+            part_path(STAGE, shard): storage.table_bytes(directions),
+            part_path(PROMPTS.name, shard): storage.table_bytes(_prompt_table(rows, channels)),
+        }
+        return Made(files, rows=len(chosen), failures=failures)
+
+    config_hash = style_directions_hash(config, pack, prompts, channels)
+    return run_shard(store, STAGE, shard, config_hash=config_hash, pack=pack, make=make)
+
+
+def _direct(
+    prompt: Prompt, config: StyleDirectionsConfig, pack: Pack, channels: ChannelTable
+) -> tuple[dict[str, object], pa.Table | None]:
+    """One prompt's row, and its channels where it has a direction."""
+    row: dict[str, object] = {
+        "prompt_id": prompt.prompt_id,
+        "prompt": prompt.name,
+        "target": prompt.target,
+        "neutral": prompt.neutral,
+        "method": prompt.method,
+        "strengths": list(prompt.strengths or ()),
+        "relevance_threshold": None,
+        "num_channels": None,
+        "max_relevance": None,
+        "text_direction": None,
+        "status": "failed",
+        "error": None,
+    }
+    count = prompt.num_channels or config.num_channels or pack.description.num_channels
+    threshold = prompt.relevance_threshold
+    if threshold is None and prompt.num_channels is None:
+        threshold = config.relevance_threshold
+    try:
+        text = pack.clip.text_direction(prompt.target, prompt.neutral, templates(config.templates)).cpu()
+        row["text_direction"] = text.tolist()
+        row["max_relevance"] = float(relevance(channels.direction, text).abs().max())
+        found = compute_style_direction(channels, text, relevance_threshold=threshold, num_channels=count)
+    except (PromptError, ValueError) as error:
+        return {**row, "error": f"prompt {prompt.name!r}: {error}"}, None
+    row.update(relevance_threshold=found.threshold, num_channels=len(found.rows), status="ok")
+    part = STYLE_DIRECTIONS.table(
+        {
+            "prompt_id": [prompt.prompt_id] * len(found.rows),
+            "layer": channels.layer[found.rows],
+            "channel": channels.channel[found.rows],
+            "value": found.value,
+            "relevance": found.relevance,
+        }
+    )
+    return row, part
+
+
+def _prompt_table(rows: list[dict[str, object]], channels: ChannelTable) -> pa.Table:
+    columns = {column.name: [row[column.name] for row in rows] for column in PROMPTS.columns}
+    return PROMPTS.table(columns, widths={"text_direction": channels.direction.shape[1]})
