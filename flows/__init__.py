@@ -1,0 +1,1 @@
+"""Prefect flows over the stages: order, shards and progress, no arithmetic."""

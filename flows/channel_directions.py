@@ -1,0 +1,62 @@
+"""Flow ``channel-directions``: what every style channel does to CLIP's embedding."""
+
+from typing import Annotated, Any
+
+from prefect import flow, task
+from prefect.cache_policies import NO_CACHE
+from pydantic import Field
+
+from flows import parameters as p
+from flows.runners import finish, open_run, report_dict, run_shards, use_pack
+from pipeline.config import ChannelDirectionsConfig
+from pipeline.shard import close_stage, find_input
+from pipeline.stages import channel_directions as stage
+
+
+@task(name="channel-directions-shard", cache_policy=NO_CACHE, task_run_name="channel directions {shard}")
+def channel_directions_shard(
+    config: ChannelDirectionsConfig, run: str, inputs: str | None, pack: str, device: str, shard: int
+) -> dict[str, Any]:
+    """Measure one range of channels."""
+    store, other = open_run(run, inputs)
+    statistics = find_input("style_statistics", store, other)
+    return report_dict(
+        stage.run_channel_directions_shard(config, store, use_pack(pack, device), shard, statistics=statistics)
+    )
+
+
+@flow(name="channel-directions")
+def channel_directions(
+    run: p.RunUri,
+    inputs: p.InputsUri = None,
+    pack: p.PackUri = "peeps",
+    num_images: Annotated[int, Field(ge=1, description="Images each channel is moved in; the paper uses 100.")] = 24,
+    first_seed: p.FirstSeed = 2_000_000,
+    psi: p.Psi = 0.7,
+    step: Annotated[float, Field(gt=0, description="Size of the move in standard deviations; the paper uses 5.")] = 5.0,
+    channels_per_shard: Annotated[int, Field(ge=1, description="Channels per shard.")] = 128,
+    workers: p.Workers = 1,
+    device: p.Device = "auto",
+) -> dict[str, Any]:
+    """Measure what every style channel does to CLIP's embedding into RUN/channel_directions. Needs style-statistics."""
+    config = ChannelDirectionsConfig(
+        num_images=num_images, first_seed=first_seed, psi=psi, step=step, shard_size=channels_per_shard
+    )
+    loaded = use_pack(pack, device)
+    store, other = open_run(run, inputs)
+    statistics = find_input("style_statistics", store, other)
+    num_shards = stage.channel_directions_num_shards(config, loaded)
+    reports = run_shards(
+        channel_directions_shard,
+        num_shards=num_shards,
+        workers=workers,
+        parameters={"config": config, "run": run, "inputs": inputs, "pack": pack, "device": device},
+    )
+    config_hash = stage.channel_directions_hash(config, loaded, statistics)
+    return finish(
+        reports,
+        lambda: close_stage(
+            store, stage.STAGE, num_shards=num_shards, config_hash=config_hash, config=config, pack=loaded
+        ),
+        run=run,
+    )

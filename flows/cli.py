@@ -1,0 +1,172 @@
+"""The ``styleclip`` command: one sub-command per flow with the flow's own parameters, and ``pack show``.
+
+A command's options are read off the flow's signature, so the two cannot drift apart. Prefect and torch are imported
+only when a command runs.
+"""
+
+import importlib
+import inspect
+import os
+import sys
+from collections.abc import Callable
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+FLOWS = (
+    "edit-dataset",
+    "sample-latents",
+    "style-statistics",
+    "channel-directions",
+    "global-directions",
+    "render-dataset",
+    "score-edits",
+    "report",
+)
+
+app = typer.Typer(
+    name="styleclip",
+    help="Text-driven editing of StyleGAN images in batches. Start with `styleclip edit-dataset --help`.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+pack_app = typer.Typer(help="Model packs.", no_args_is_help=True)
+app.add_typer(pack_app, name="pack")
+console = Console()
+errors = Console(stderr=True)
+
+
+def _set_prefect_defaults() -> None:
+    """No telemetry, and time for a busy machine to start Prefect's temporary server; the user's own settings win."""
+    os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+    os.environ.setdefault("DO_NOT_TRACK", "1")
+    os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "180")
+
+
+def load_flow(name: str) -> Any:
+    """The Prefect flow of a command name."""
+    module = importlib.import_module(f"flows.{name.replace('-', '_')}")
+    return getattr(module, name.replace("-", "_"))
+
+
+def command_for(name: str) -> Callable[..., None]:
+    """A typer command with the flow's parameters, descriptions and limits."""
+    function = load_flow(name).fn
+    hints = get_type_hints(function, include_extras=True)
+    parameters = [
+        parameter.replace(annotation=_option(hints[key]), kind=inspect.Parameter.KEYWORD_ONLY)
+        for key, parameter in inspect.signature(function).parameters.items()
+    ]
+
+    def command(**values: Any) -> None:
+        _run(name, values)
+
+    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    command.__doc__ = function.__doc__
+    return command
+
+
+def _option(annotation: Any) -> Any:
+    """``Annotated[T, Field(...)]`` as the typer option with the same help and limits."""
+    assert get_origin(annotation) is Annotated
+    kind, field = get_args(annotation)[:2]
+    if dict in {get_origin(a) for b in get_args(kind) for a in get_args(b)}:
+        kind = str  # rows can be given in Prefect only; here a prompt list is a file
+    limits = {
+        bound: getattr(item, attribute)
+        for item in field.metadata
+        for attribute, bound in (("ge", "min"), ("le", "max"))
+        if hasattr(item, attribute)
+    }
+    return Annotated[kind, typer.Option(help=field.description, **limits)]
+
+
+def _run(name: str, values: dict[str, Any]) -> None:
+    """Run a flow; what the user got wrong is one line on stderr and exit code 2, what we got wrong a traceback."""
+    from pydantic import ValidationError
+
+    from pipeline.errors import PipelineError
+    from storage import StorageError
+
+    try:
+        result = load_flow(name)(**values)
+    except (PipelineError, StorageError, ValidationError) as error:
+        errors.print(f"[bold red]error:[/] {error}", highlight=False, soft_wrap=True)
+        raise typer.Exit(2) from error
+    if name in ("edit-dataset", "report"):
+        print_summary(values["run"])
+    if name == "edit-dataset" and result["failed_prompts"]:
+        errors.print(f"{result['failed_prompts']} prompts failed, see the table", style="yellow")
+
+
+def print_summary(run: str) -> None:
+    """The summary of a run as a table: prompt, images, mean CLIP gain, and where the dataset is."""
+    from pipeline.stages.report import CONTACT_SHEET, SUMMARY_FILE
+    from storage import Store, read_table
+
+    store = Store(run)
+    table = Table(title=f"dataset: {store.uri}/dataset", title_justify="left")
+    for heading in ("prompt", "strength", "images", "mean CLIP gain", "path"):
+        table.add_column(heading, justify="left" if heading in ("prompt", "path") else "right")
+    for row in read_table(store, SUMMARY_FILE).to_pylist():
+        if row["status"] == "ok":
+            gain = f"{row['mean_clip_gain']:+.3f}" if row["mean_clip_gain"] is not None else "-"
+            strength = "-" if row["strength"] is None else f"{row['strength']:g}"
+            table.add_row(row["prompt"], strength, str(row["images"]), gain, f"{store.uri}/dataset")
+        else:
+            table.add_row(row["prompt"], "-", "0", "-", f"[red]{row['error']}[/]")
+    console.print(table)
+    console.print(f"contact sheet: {store.uri}/{CONTACT_SHEET}", soft_wrap=True)
+    console.print(f'open it:       pandas.read_parquet("{store.uri}/dataset")', soft_wrap=True)
+
+
+@pack_app.command("show")
+def show_pack(
+    pack: Annotated[str, typer.Argument(help="Name of a built-in pack, or folder or URI.")] = "peeps",
+) -> None:
+    """What a pack holds: models, sizes, defaults, licence."""
+    from pipeline.errors import PipelineError
+    from pipeline.pack import load_pack
+
+    try:
+        loaded = load_pack(pack, device="cpu")
+        generator = loaded.generator
+        clip = loaded.clip
+    except PipelineError as error:
+        errors.print(f"[bold red]error:[/] {error}", highlight=False, soft_wrap=True)
+        raise typer.Exit(2) from error
+    about = loaded.description
+    table = Table(show_header=False, title=f"pack {about.name} v{about.version}", title_justify="left")
+    count = sum(x.numel() for x in generator.parameters())
+    rows = (
+        ("domain", about.domain),
+        (
+            "generator",
+            f"{generator.space.resolution} px, {count:,} parameters, {generator.space.num_channels:,} style channels",
+        ),
+        (
+            "CLIP",
+            f"{about.clip.name or 'own'}, {sum(x.numel() for x in clip.model.parameters()):,} parameters, {clip.image_size} px",
+        ),
+        ("neutral prompt", about.neutral),
+        ("default strength", f"{about.strength:g}"),
+        ("default channels", str(about.num_channels)),
+        ("licence", about.licence),
+        ("where", loaded.store.uri),
+        ("digest", loaded.digest),
+    )
+    for key, value in rows:
+        table.add_row(key, value)
+    console.print(table)
+
+
+def main() -> None:
+    """Entry point of the console script. Builds the command that was asked for, or all of them for ``--help``."""
+    _set_prefect_defaults()
+    wanted = [name for name in FLOWS if name in sys.argv[1:2]] or [] if sys.argv[1:2] == ["pack"] else list(FLOWS)
+    for name in [name for name in FLOWS if name in sys.argv[1:2]] or wanted:
+        app.command(name)(command_for(name))
+    app()

@@ -1,0 +1,89 @@
+"""Flow ``global-directions``: prompts to directions in StyleSpace."""
+
+from typing import Any
+
+from prefect import flow, get_run_logger, task
+from prefect.cache_policies import NO_CACHE
+
+from flows import parameters as p
+from flows.runners import finish, open_run, report_dict, run_shards, use_pack
+from pipeline.config import StyleDirectionsConfig
+from pipeline.pack import Pack
+from pipeline.prompts import Prompt, check_prompts, read_prompts
+from pipeline.prompts import templates as check_templates
+from pipeline.shard import close_stage
+from pipeline.stages import style_directions as stage
+
+
+def load_prompts(prompts: str | list[dict[str, Any]], pack: Pack) -> list[Prompt]:
+    """Checked prompts from a URI or from rows; the pack gives the neutral text where a row has none."""
+    if isinstance(prompts, str):
+        return read_prompts(prompts, default_neutral=pack.description.neutral)
+    return check_prompts(prompts, default_neutral=pack.description.neutral)
+
+
+@task(name="style-directions-shard", cache_policy=NO_CACHE, task_run_name="style directions {shard}")
+def style_directions_shard(
+    config: StyleDirectionsConfig,
+    run: str,
+    inputs: str | None,
+    pack: str,
+    device: str,
+    prompts: list[Prompt],
+    shard: int,
+) -> dict[str, Any]:
+    """Directions of one range of prompts."""
+    store, other = open_run(run, inputs)
+    loaded = use_pack(pack, device)
+    channels = stage.load_channel_table(loaded, store, other)
+    return report_dict(
+        stage.run_style_directions_shard(config, store, loaded, shard, prompts=prompts, channels=channels)
+    )
+
+
+@flow(name="global-directions")
+def global_directions(
+    prompts: p.PromptList,
+    run: p.RunUri,
+    inputs: p.InputsUri = None,
+    pack: p.PackUri = "peeps",
+    relevance_threshold: p.Threshold = None,
+    num_channels: p.NumChannels = None,
+    templates: p.Templates = "imagenet_79",
+    workers: p.Workers = 1,
+    device: p.Device = "auto",
+) -> dict[str, Any]:
+    """Turn a prompt list into style directions in RUN/style_directions, with the run's or the pack's channel directions."""
+    check_templates(templates)
+    config = StyleDirectionsConfig(
+        relevance_threshold=relevance_threshold, num_channels=num_channels, templates=templates
+    )
+    loaded = use_pack(pack, device)
+    checked = load_prompts(prompts, loaded)
+    store, other = open_run(run, inputs)
+    channels = stage.load_channel_table(loaded, store, other)
+    num_shards = stage.style_directions_num_shards(config, checked)
+    reports = run_shards(
+        style_directions_shard,
+        num_shards=num_shards,
+        workers=workers,
+        parameters={
+            "config": config,
+            "run": run,
+            "inputs": inputs,
+            "pack": pack,
+            "device": device,
+            "prompts": checked,
+        },
+    )
+    config_hash = stage.style_directions_hash(config, loaded, checked, channels)
+    closed = finish(
+        reports,
+        lambda: close_stage(
+            store, stage.STAGE, num_shards=num_shards, config_hash=config_hash, config=config, pack=loaded
+        ),
+        run=run,
+    )
+    if closed["failures"] == len(checked):
+        get_run_logger().error("no prompt has a direction; RUN/prompts says why for each")
+    return closed

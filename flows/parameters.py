@@ -1,0 +1,37 @@
+"""Parameters that several flows share, with the text that Prefect's form and ``--help`` show."""
+
+from typing import Annotated, Any
+
+from pydantic import Field
+
+RunUri = Annotated[
+    str, Field(min_length=1, description="Folder or fsspec URI of the run; results are written under it.")
+]
+InputsUri = Annotated[
+    str | None, Field(description="Another run to read from what this run does not hold; none means only this run.")
+]
+PackUri = Annotated[str, Field(min_length=1, description="Name of a built-in pack, or folder or URI of a pack.")]
+Device = Annotated[str, Field(min_length=1, description="auto (CUDA where there is one), cpu, cuda, cuda:1...")]
+Workers = Annotated[int, Field(ge=1, le=64, description="Shards worked on at a time, as threads of this process.")]
+PromptList = Annotated[
+    str | list[dict[str, Any]],
+    Field(description="Prompt list: URI of a .csv, .jsonl, .yaml or .parquet file, or the rows themselves."),
+]
+Strengths = Annotated[
+    list[float] | None,
+    Field(description="Strengths for prompts that name none, in standard deviations; none means the pack's default."),
+]
+Threshold = Annotated[
+    float | None,
+    Field(ge=0, le=1, description="Keep channels at or above this absolute relevance; none means by count."),
+]
+NumChannels = Annotated[
+    int | None, Field(ge=1, description="Keep this many of the most relevant channels; none means the pack's default.")
+]
+Templates = Annotated[str, Field(description="Prompt templates to average: imagenet_79, imagenet_80 or none.")]
+NumLatents = Annotated[int, Field(ge=1, description="How many latents to sample, one seed each.")]
+FirstSeed = Annotated[int, Field(ge=0, description="Seed of the first latent; the rest count up from it.")]
+Psi = Annotated[float, Field(ge=0, le=2, description="Truncation: 1 keeps w, 0 gives the mean face.")]
+LatentsPerShard = Annotated[int, Field(ge=1, description="Latents per shard.")]
+ImagesPerShard = Annotated[int, Field(ge=1, description="About how many images a shard holds.")]
+BatchSize = Annotated[int, Field(ge=1, description="Images at a time; memory, not result.")]

@@ -1,0 +1,73 @@
+"""How shards are run: as tasks on threads, counted as they finish."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from typing import Any
+
+from prefect import get_run_logger
+from prefect.futures import as_completed
+from prefect.task_runners import ThreadPoolTaskRunner
+
+from pipeline.pack import Pack, load_pack
+from pipeline.shard import ShardReport
+from storage import Store
+
+
+def open_run(run: str, inputs: str | None = None) -> tuple[Store, Store | None]:
+    """The run's folder and, if named, the run to read from besides."""
+    return Store(run), None if inputs is None else Store(inputs)
+
+
+def use_pack(pack: str, device: str) -> Pack:
+    """The pack, from this process's cache."""
+    return load_pack(pack, device=device)
+
+
+def report_dict(report: ShardReport) -> dict[str, Any]:
+    """A shard's report as what may cross a task boundary."""
+    return asdict(report)
+
+
+def run_shards(task: Any, *, num_shards: int, workers: int, parameters: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Run a shard task for every shard, ``workers`` at a time, and log each that finishes.
+
+    A shard that fails does not stop the others; the first error is raised once all have ended.
+    """
+    logger = get_run_logger()
+    reports: list[dict[str, Any]] = []
+    with ThreadPoolTaskRunner(max_workers=workers) as runner:
+        futures = [runner.submit(task, parameters={**parameters, "shard": i}) for i in range(num_shards)]
+        errors: list[BaseException] = []
+        for future in as_completed(futures):
+            found = future.result(raise_on_failure=False)
+            if isinstance(found, BaseException):
+                errors.append(found)
+                continue
+            reports.append(found)
+            logger.info(
+                "%s: %d of %d shards, %d rows%s",
+                found["stage"],
+                len(reports),
+                num_shards,
+                found["rows"],
+                " (already done)" if found["skipped"] else "",
+            )
+    if errors:
+        raise errors[0]
+    return reports
+
+
+def finish(reports: list[dict[str, Any]], close: Callable[[], Mapping[str, Any]], *, run: str) -> dict[str, Any]:
+    """Close a stage and say in one line what was done; returns the closed stage's facts and how much was skipped."""
+    closed = dict(close())
+    skipped = sum(report["skipped"] for report in reports)
+    closed |= {"run": run, "shards_skipped": skipped}
+    logger = get_run_logger()
+    if skipped == len(reports):
+        logger.info("%s: nothing to do, all %d shards were already done", closed["stage"], skipped)
+    else:
+        done = len(reports) - skipped
+        logger.info("%s: made %d shards, %d were already done, %d rows", closed["stage"], done, skipped, closed["rows"])
+    if closed["failures"]:
+        logger.warning("%s: %d rows failed; their status column says so", closed["stage"], closed["failures"])
+    return closed
