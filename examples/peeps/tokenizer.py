@@ -1,0 +1,56 @@
+"""Byte-pair merges for the peeps CLIP, in the file format of open_clip's SimpleTokenizer."""
+
+import gzip
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import regex
+from open_clip import OPENAI_IMAGENET_TEMPLATES
+
+from examples.peeps.captions import FRAMES, SUBJECTS, WORDS
+
+_WORD = regex.compile(r"'s|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+")
+
+
+def known_words() -> list[str]:
+    """Every word of the training captions and the ImageNet templates, sorted."""
+    texts = [*SUBJECTS, *FRAMES, "a an with wearing who has and"]
+    texts += [template("face") for template in OPENAI_IMAGENET_TEMPLATES]
+    texts += [word for table in WORDS.values() for group in table.values() for words in group for word in words]
+    return sorted({word for text in texts for word in _WORD.findall(text.replace("{}", "").lower())})
+
+
+def learn_merges(words: list[str]) -> list[tuple[str, str]]:
+    """Merge the most frequent pair until every word is one token (Sennrich et al. 2016)."""
+    split = [[*word[:-1], word[-1] + "</w>"] for word in words]
+    merges: list[tuple[str, str]] = []
+    while True:
+        pairs = Counter(pair for word in split for pair in zip(word, word[1:], strict=False))
+        if not pairs:
+            return merges
+        best = min(pairs, key=lambda pair: (-pairs[pair], pair))
+        merges.append(best)
+        split = [_merge(word, best) for word in split]
+
+
+def _merge(word: list[str], pair: tuple[str, str]) -> list[str]:
+    merged: list[str] = []
+    for piece in word:
+        if merged and (merged[-1], piece) == pair:
+            merged[-1] += piece
+        else:
+            merged.append(piece)
+    return merged
+
+
+def write_merges(path: Path) -> int:
+    """Write the gzipped merges and return the vocabulary size: 256 bytes twice, the merges, two special tokens."""
+    merges = learn_merges(known_words())
+    text = "\n".join(["#version: peeps", *(" ".join(pair) for pair in merges)])
+    path.write_bytes(gzip.compress(text.encode(), mtime=0))
+    return 512 + len(merges) + 2
+
+
+if __name__ == "__main__":
+    print(len(known_words()), len(learn_merges(known_words())), np.__version__)
