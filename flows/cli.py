@@ -15,16 +15,17 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-FLOWS = (
-    "edit-dataset",
-    "sample-latents",
-    "style-statistics",
-    "channel-directions",
-    "global-directions",
-    "render-dataset",
-    "score-edits",
-    "report",
-)
+# command -> its line in `styleclip --help`, which must not have to import torch and prefect
+FLOWS = {
+    "edit-dataset": "The whole chain: prompts and seeds to a scored dataset of edited images.",
+    "sample-latents": "Latents from seeds.",
+    "style-statistics": "Mean and standard deviation of every style channel.",
+    "channel-directions": "What every style channel does to CLIP's embedding.",
+    "global-directions": "Prompts to directions in StyleSpace.",
+    "render-dataset": "Originals and edits as labelled images.",
+    "score-edits": "CLIP scores of every edited image.",
+    "report": "Contact sheet and summary of a run.",
+}
 
 app = typer.Typer(
     name="styleclip",
@@ -141,6 +142,7 @@ def show_pack(
     about = loaded.description
     table = Table(show_header=False, title=f"pack {about.name} v{about.version}", title_justify="left")
     count = sum(x.numel() for x in generator.parameters())
+    clip_size = sum(x.numel() for x in clip.model.parameters())
     rows = (
         ("domain", about.domain),
         (
@@ -149,7 +151,7 @@ def show_pack(
         ),
         (
             "CLIP",
-            f"{about.clip.name or 'own'}, {sum(x.numel() for x in clip.model.parameters()):,} parameters, {clip.image_size} px",
+            f"{about.clip.name or 'own'}, {clip_size:,} parameters, {clip.image_size} px",
         ),
         ("neutral prompt", about.neutral),
         ("default strength", f"{about.strength:g}"),
@@ -164,9 +166,17 @@ def show_pack(
 
 
 def main() -> None:
-    """Entry point of the console script. Builds the command that was asked for, or all of them for ``--help``."""
+    """Entry point of the console script; builds only the command that was asked for."""
     _set_prefect_defaults()
-    wanted = [name for name in FLOWS if name in sys.argv[1:2]] or [] if sys.argv[1:2] == ["pack"] else list(FLOWS)
-    for name in [name for name in FLOWS if name in sys.argv[1:2]] or wanted:
-        app.command(name)(command_for(name))
+    asked = sys.argv[1] if len(sys.argv) > 1 else ""
+    for name, line in FLOWS.items():
+        app.command(name, help=None if name == asked else line)(command_for(name) if name == asked else _not_asked)
     app()
+
+
+def _not_asked() -> None:
+    """Stand-in for a command that was not asked for: only its name and line are shown."""
+
+
+if __name__ == "__main__":
+    main()

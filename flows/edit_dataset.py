@@ -40,7 +40,7 @@ def edit_dataset(
     load_prompts(prompts, loaded)  # a bad list stops the run before it costs anything
     load_channel_table(loaded, open_run(run)[0])
     shared: dict[str, Any] = {"run": run, "pack": pack, "device": device}
-    stages = [
+    stages: list[Any] = [
         sample_latents(
             **shared,
             num_latents=num_latents,

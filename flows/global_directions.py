@@ -53,7 +53,10 @@ def global_directions(
     workers: p.Workers = 1,
     device: p.Device = "auto",
 ) -> dict[str, Any]:
-    """Turn a prompt list into style directions in RUN/style_directions, with the run's or the pack's channel directions."""
+    """Turn a prompt list into style directions in RUN/style_directions.
+
+    Channel directions are the run's own, if ``channel-directions`` was run on it, else the pack's.
+    """
     check_templates(templates)
     config = StyleDirectionsConfig(
         relevance_threshold=relevance_threshold, num_channels=num_channels, templates=templates

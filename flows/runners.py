@@ -36,7 +36,7 @@ def run_shards(task: Any, *, num_shards: int, workers: int, parameters: Mapping[
     logger = get_run_logger()
     reports: list[dict[str, Any]] = []
     with ThreadPoolTaskRunner(max_workers=workers) as runner:
-        futures = [runner.submit(task, parameters={**parameters, "shard": i}) for i in range(num_shards)]
+        futures: list[Any] = [runner.submit(task, parameters={**parameters, "shard": i}) for i in range(num_shards)]
         errors: list[BaseException] = []
         for future in as_completed(futures):
             found = future.result(raise_on_failure=False)

@@ -2,6 +2,7 @@
 
 import math
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
@@ -42,7 +43,7 @@ def bias_act(
     check_impl(impl)
     if bias is not None and bias.shape != (x.shape[1],):
         raise ValueError(f"`bias` must have one value per channel, ({x.shape[1]},); got {tuple(bias.shape)}.")
-    needs_grad = any(t is not None and t.requires_grad for t in (x, bias, noise))
+    needs_grad = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (x, bias, noise))
     run = _bias_act_ref if impl == "ref" or needs_grad else _bias_act_fast
     return run(x, bias, noise=noise, act=act, slope=slope, gain=gain, clamp=clamp)
 

@@ -1,6 +1,9 @@
-"""From embeddings of +- renders to a style direction (StyleCLIP section 6). Letters: n image, c channel, d CLIP width."""
+"""From embeddings of +- renders to a style direction (StyleCLIP section 6).
 
-from typing import NamedTuple
+Letters: n image, c channel, d CLIP width.
+"""
+
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float
@@ -11,7 +14,8 @@ from kernels.impl import Impl, check_impl
 ZERO_NORM = 1e-12  # below this a vector has no direction and stays zero
 
 
-class ChannelDirection(NamedTuple):
+@dataclass(frozen=True)
+class ChannelDirection:
     """What a channel does to CLIP's embedding.
 
     Attributes:
@@ -140,5 +144,7 @@ def normalize_relevance(relevance: Float[Tensor, "c"], keep: Bool[Tensor, "c"]) 
     """
     kept = torch.where(keep, relevance, torch.zeros_like(relevance))
     if not bool((kept != 0).any()):
-        raise ValueError("at least one kept channel must have a relevance other than zero; got none. See `select_channels`.")
+        raise ValueError(
+            "at least one kept channel must have a relevance other than zero; got none. See `select_channels`."
+        )
     return kept / kept.abs().max()

@@ -54,7 +54,7 @@ def modulated_conv2d(
         Karras et al. 2020, "Analyzing and Improving the Image Quality of StyleGAN", Eq. 1-3.
     """
     check_impl(impl)
-    num_out, num_in, k, k_w = weight.shape
+    _, num_in, k, k_w = weight.shape
     if x.shape[1] != num_in or styles.shape != (x.shape[0], num_in):
         raise ValueError(
             f"`x`, `weight` and `styles` must agree on the input channels and samples; "

@@ -79,7 +79,7 @@ def resize_normalize(
     """
     check_impl(impl)
     x = images.clamp(-1, 1)
-    n, c, height, width = x.shape
+    height, width = x.shape[2:]
     if impl == "ref":
         full, (top, left) = _resize_and_crop(height, width, size)
         x = F.interpolate(x, size=full, mode="bicubic", antialias=True, align_corners=False)

@@ -26,64 +26,79 @@ class StageConfig(BaseModel):
 class LatentsConfig(StageConfig):
     """Latents sampled from seeds."""
 
-    num_latents: Count = Field(16, description="How many latents to sample, one seed each.")
-    first_seed: int = Field(0, ge=0, le=MAX_SEED, description="Seed of the first latent; the rest count up from it.")
-    psi: Psi = Field(0.7, description="Truncation: 1 keeps w, 0 gives the mean face.")
-    cutoff: int | None = Field(None, ge=0, description="Truncate only this many rows of w_plus; none means all.")
-    shard_size: Count = Field(64, description="Latents per shard.")
+    num_latents: Count = Field(default=16, description="How many latents to sample, one seed each.")
+    first_seed: int = Field(
+        default=0, ge=0, le=MAX_SEED, description="Seed of the first latent; the rest count up from it."
+    )
+    psi: Psi = Field(default=0.7, description="Truncation: 1 keeps w, 0 gives the mean face.")
+    cutoff: int | None = Field(
+        default=None, ge=0, description="Truncate only this many rows of w_plus; none means all."
+    )
+    shard_size: Count = Field(default=64, description="Latents per shard.")
 
 
 class StyleStatisticsConfig(StageConfig):
     """Mean and standard deviation of every style channel."""
 
-    num_samples: int = Field(10_000, ge=2, description="Latents to take the moments over; the paper uses 100,000.")
-    first_seed: int = Field(1_000_000, ge=0, le=MAX_SEED, description="Seed of the first sample.")
-    psi: Psi = Field(0.7, description="Truncation of the samples, on all rows as in the TensorFlow reference.")
-    shard_size: Count = Field(2_500, description="Samples per shard.")
+    num_samples: int = Field(
+        default=10_000, ge=2, description="Latents to take the moments over; the paper uses 100,000."
+    )
+    first_seed: int = Field(default=1_000_000, ge=0, le=MAX_SEED, description="Seed of the first sample.")
+    psi: Psi = Field(default=0.7, description="Truncation of the samples, on all rows as in the TensorFlow reference.")
+    shard_size: Count = Field(default=2_500, description="Samples per shard.")
 
 
 class ChannelDirectionsConfig(StageConfig):
     """What each style channel does to CLIP's embedding, measured by rendering."""
 
-    num_images: Count = Field(24, description="Images each channel is moved in; the paper uses 100.")
-    first_seed: int = Field(2_000_000, ge=0, le=MAX_SEED, description="Seed of the first image.")
-    psi: Psi = Field(0.7, description="Truncation of the images.")
-    step: float = Field(5.0, gt=0, description="Size of the move in standard deviations; the paper uses 5.")
-    shard_size: Count = Field(128, description="Channels per shard.")
+    num_images: Count = Field(default=24, description="Images each channel is moved in; the paper uses 100.")
+    first_seed: int = Field(default=2_000_000, ge=0, le=MAX_SEED, description="Seed of the first image.")
+    psi: Psi = Field(default=0.7, description="Truncation of the images.")
+    step: float = Field(default=5.0, gt=0, description="Size of the move in standard deviations; the paper uses 5.")
+    shard_size: Count = Field(default=128, description="Channels per shard.")
 
 
 class StyleDirectionsConfig(StageConfig):
     """From prompts to directions in StyleSpace."""
 
     relevance_threshold: float | None = Field(
-        None, ge=0, description="Keep channels at or above this absolute relevance; none means use num_channels."
+        default=None,
+        ge=0,
+        description="Keep channels at or above this absolute relevance; none means use num_channels.",
     )
     num_channels: int | None = Field(
-        None, ge=1, description="Keep this many of the most relevant channels; none means the pack's default."
+        default=None, ge=1, description="Keep this many of the most relevant channels; none means the pack's default."
     )
-    templates: str = Field("imagenet_79", description="Prompt templates to average: imagenet_79, imagenet_80 or none.")
-    shard_size: Count = Field(256, description="Prompts per shard.")
+    templates: str = Field(
+        default="imagenet_79", description="Prompt templates to average: imagenet_79, imagenet_80 or none."
+    )
+    shard_size: Count = Field(default=256, description="Prompts per shard.")
 
 
 class DatasetConfig(StageConfig):
     """Rendering of the edits."""
 
     strengths: tuple[float, ...] | None = Field(
-        None, description="Strengths for prompts that name none, in standard deviations; none means the pack's default."
+        default=None,
+        description="Strengths for prompts that name none, in standard deviations; none means the pack's default.",
     )
-    images_per_shard: Count = Field(1_024, description="About how many images a shard holds; latents are never split.")
-    batch_size: Count = Field(16, description="Images rendered at a time; does not change the result.")
+    images_per_shard: Count = Field(
+        default=1_024, description="About how many images a shard holds; latents are never split."
+    )
+    batch_size: Count = Field(default=16, description="Images rendered at a time; does not change the result.")
 
 
 class ScoresConfig(StageConfig):
     """Scoring of the rendered edits."""
 
-    templates: str = Field("imagenet_79", description="Prompt templates to average: imagenet_79, imagenet_80 or none.")
-    batch_size: Count = Field(32, description="Images embedded at a time; does not change the result.")
+    templates: str = Field(
+        default="imagenet_79", description="Prompt templates to average: imagenet_79, imagenet_80 or none."
+    )
+    batch_size: Count = Field(default=32, description="Images embedded at a time; does not change the result.")
 
 
 class ReportConfig(StageConfig):
     """The contact sheet and the summary."""
 
-    rows: Count = Field(8, description="Latents on the contact sheet.")
-    columns: Count = Field(10, description="Prompts on the contact sheet.")
+    rows: Count = Field(default=8, description="Latents on the contact sheet.")
+    columns: Count = Field(default=10, description="Prompts on the contact sheet.")

@@ -116,7 +116,7 @@ class Pack:
         except RuntimeError as error:
             raise PackError(f"the generator's weights must fit its configuration; {str(error)[:300]}") from error
         generator.eval().requires_grad_(False)
-        return generator.to(self.device, memory_format=torch.channels_last)
+        return generator.to(device=self.device).to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
     @cached_property
     def clip(self) -> Clip:
@@ -166,8 +166,8 @@ def load_pack(pack: str = DEFAULT_PACK, *, device: str = "auto") -> Pack:
         pack = str(Path(str(package_files("pipeline.packs"))) / pack)
     elif not posixpath.dirname(pack) and not Path(pack).exists():
         raise PackError(
-            f"`pack` must be a built-in pack ({', '.join(built_in_packs()) or 'none here'}) or the URI of a pack folder; "
-            f"got {pack!r}."
+            f"`pack` must be a built-in pack ({', '.join(built_in_packs()) or 'none here'}) or the URI of a pack "
+            f"folder; got {pack!r}."
         )
     return _load(pack, device)
 

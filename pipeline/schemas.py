@@ -7,6 +7,7 @@ flattened and its shape stands in the schema's metadata. The first columns are t
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -56,11 +57,12 @@ class Artifact:
         """A table with exactly this artifact's columns."""
         schema = self.schema(widths=widths, metadata=metadata)
         assert set(values) == set(schema.names), f"{self.name}: {set(values) ^ set(schema.names)}"
-        arrays = [
-            values[f.name] if isinstance(values[f.name], pa.Array) else pa.array(values[f.name], type=f.type)
-            for f in schema
-        ]
-        return pa.Table.from_arrays([a.cast(f.type) for a, f in zip(arrays, schema, strict=True)], schema=schema)
+        arrays = [_column(values[field.name], field.type) for field in schema]
+        return pa.Table.from_arrays(arrays, schema=schema)
+
+
+def _column(values: Any, kind: pa.DataType) -> pa.Array:
+    return values.cast(kind) if isinstance(values, pa.Array) else pa.array(values, type=kind)
 
 
 def shape_of(table: pa.Table, column: str) -> tuple[int, ...]:

@@ -153,7 +153,8 @@ class Input:
         done = storage.read_shard(self.store, self.stage, shard)
         if done is None:
             raise MissingInputError(
-                f"{self.stage} at {self.store.uri} must have the receipt of shard {shard}; it is lost. {_remedy(self.stage)}"
+                f"{self.stage} at {self.store.uri} must have the receipt of shard {shard}; it is lost. "
+                f"{_remedy(self.stage)}"
             )
         return storage.read_tables(self.store, _in_folder(list(done.outputs), self.stage))
 

@@ -3,8 +3,8 @@
     python -m examples.peeps.build_pack --build build/peeps --out pipeline/packs/peeps
 
 Writes down the mapping network first: coordinate i of z names the category of attribute i, w holds its one-hot. A
-category is an interval, which two layers express exactly, so nothing has to be trained. Then writes generator and CLIP as fp16
-safetensors and, with ``--directions RUN``, the statistics and channel directions that the flows left in RUN.
+category is an interval, which two layers express exactly, so nothing has to be trained. Then writes generator and CLIP
+as fp16 safetensors and, with ``--directions RUN``, the statistics and channel directions that the flows left there.
 """
 
 import argparse

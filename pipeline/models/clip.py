@@ -48,7 +48,7 @@ class Clip:
         mean: tuple[float, float, float],
         std: tuple[float, float, float],
     ) -> None:
-        self.model = model.eval().requires_grad_(False)
+        self.model: Any = model.eval().requires_grad_(False)
         self.tokenize = tokenize
         self.image_size = image_size
         self.mean, self.std = mean, std
@@ -148,7 +148,8 @@ def check_activation(name: str, pretrained: str) -> None:
         other = f"{name}-quickgelu" if wanted else name.removesuffix("-quickgelu")
         raise PackError(
             f"model and weights must use one activation; {pretrained!r} was trained with "
-            f"{'QuickGELU' if wanted else 'GELU'}, {name!r} is built with {'QuickGELU' if built else 'GELU'}. Use {other!r}."
+            f"{'QuickGELU' if wanted else 'GELU'}, {name!r} is built with "
+            f"{'QuickGELU' if built else 'GELU'}. Use {other!r}."
         )
 
 

@@ -6,7 +6,7 @@ foreign checkpoint maps onto ours name by name. Letters: n sample, s style chann
 
 import math
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from jaxtyping import Float
@@ -196,13 +196,13 @@ class Synthesis(nn.Module):
             self.add_module(f"b{resolution}", Block(layers, config))
             resolution *= 2
 
-    def layer(self, index: int) -> nn.Module:
+    def layer(self, index: int) -> SynthesisLayer | ToRGB:
         """The module of a layer of the style space."""
-        return self.get_submodule(self.space.layers[index].name)
+        return cast(SynthesisLayer | ToRGB, self.get_submodule(self.space.layers[index].name))
 
     def start(self, n: int) -> Activations:
         """What reaches layer 0: the learned constant, once per sample."""
-        const = self.get_submodule("b4").const
+        const = cast(nn.Parameter, self.get_submodule("b4").const)
         return Activations(0, const[None].expand(n, -1, -1, -1), None)
 
     def run(self, state: Activations, styles: list[Tensor], *, stop: int, impl: Impl = "auto") -> Activations:
@@ -275,6 +275,7 @@ class Generator(nn.Module):
             styles: style vectors.
             layer: 0 to the number of layers.
             since: activations at a lower layer of the same styles, to go on from.
+            impl: passed to every kernel.
         Raises:
             ValueError: if ``layer`` is below that of ``since`` or above the number of layers.
         """

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
@@ -106,12 +106,15 @@ def run_dataset_shard(
     directions: Input,
     edits: list[Edit],
 ) -> ShardReport:
-    """Render and write one range of latents with all their edits. Latents that failed upstream are counted, not drawn."""
+    """Render and write one range of latents with all their edits.
+
+    Latents that failed upstream are counted, not drawn.
+    """
 
     def make() -> Made:
         bounds = shard_bounds(latents.rows, latents_per_shard(config, edits), shard)
         table = latents.table().slice(bounds.start, len(bounds))
-        usable = table.filter(pa.compute.equal(table["status"], "ok"))
+        usable = table.filter(pc.field("status") == "ok")
         rows: list[dict[str, Any]] = []
         if usable.num_rows:
             w_plus = storage.stack(usable["w_plus"]).reshape(usable.num_rows, *shape_of(table, "w_plus"))

@@ -59,7 +59,7 @@ def compute_summary(prompts: pa.Table, scores: pa.Table) -> pa.Table:
     )
     rows = []
     for prompt in prompts.to_pylist():
-        of_prompt = means.filter(pc.equal(means["prompt_id"], prompt["prompt_id"])).to_pylist()
+        of_prompt = means.filter(pc.field("prompt_id") == prompt["prompt_id"]).to_pylist()
         for found in of_prompt or [{}]:
             rows.append(
                 {

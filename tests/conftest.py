@@ -1,0 +1,74 @@
+"""A whole pack in a second: a 16-px generator and a one-layer CLIP, both random, written as any pack is."""
+
+import gzip
+import json
+import os
+from pathlib import Path
+
+import open_clip
+import pytest
+import torch
+from safetensors.torch import save
+
+from pipeline.models.clip import CONFIG_FILE, MERGES_FILE, WEIGHTS_FILE
+from pipeline.models.stylegan2 import Generator, GeneratorConfig
+from pipeline.pack import GENERATOR_FILE, Pack, load_pack, write_pack
+from storage import Store
+
+os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+os.environ.setdefault("DO_NOT_TRACK", "1")
+
+TINY_GENERATOR = GeneratorConfig(resolution=16, channel_base=128, channel_max=16, z_dim=8, w_dim=8, mapping_layers=2)
+MERGES = ("f a", "fa c", "fac e</w>", "h a", "ha t</w>")
+TINY_CLIP = {
+    "embed_dim": 16,
+    "vision_cfg": {"image_size": 16, "layers": 1, "width": 32, "head_width": 16, "patch_size": 8},
+    "text_cfg": {"context_length": 64, "vocab_size": 512 + len(MERGES) + 2, "width": 32, "heads": 2, "layers": 1},
+}
+PROMPT_ROWS = [
+    {"name": "hat", "target": "a face with a hat", "neutral": "a face"},
+    {"name": "Red Hair", "target": "a face with red hair", "neutral": "a face", "strengths": [2.0, 6.0]},
+]
+
+
+def write_tiny_pack(folder: Path) -> Path:
+    """Write the tiny pack; the same weights every time."""
+    torch.manual_seed(0)
+    generator = Generator(TINY_GENERATOR)
+    generator.mapping.w_avg.copy_(generator.map(torch.randn(500, 8))[:, 0].mean(dim=0).detach())
+    clip = open_clip.CLIP(**TINY_CLIP)
+    preprocess = {"mean": [0.5] * 3, "std": [0.5] * 3}
+    files = {
+        GENERATOR_FILE: save(generator.state_dict()),
+        WEIGHTS_FILE: save(clip.state_dict()),
+        CONFIG_FILE: json.dumps({"model_cfg": TINY_CLIP, "preprocess_cfg": preprocess}).encode(),
+        MERGES_FILE: gzip.compress("\n".join(["#version", *MERGES]).encode(), mtime=0),
+    }
+    description = {
+        "name": "tiny",
+        "version": 1,
+        "domain": "noise",
+        "neutral": "a face",
+        "strength": 4.0,
+        "num_channels": 5,
+        "licence": "none",
+        "generator": TINY_GENERATOR,
+        "clip": {},
+    }
+    write_pack(Store(str(folder)), description, files)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_pack_uri(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(write_tiny_pack(tmp_path_factory.mktemp("packs") / "tiny"))
+
+
+@pytest.fixture(scope="session")
+def tiny_pack(tiny_pack_uri: str) -> Pack:
+    return load_pack(tiny_pack_uri, device="cpu")
+
+
+@pytest.fixture
+def run_store(tmp_path: Path) -> Store:
+    return Store(str(tmp_path / "run"))

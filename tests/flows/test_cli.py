@@ -1,0 +1,58 @@
+import inspect
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from flows.cli import FLOWS, command_for, load_flow
+
+COMMAND = [sys.executable, "-m", "flows.cli"]
+
+
+def styleclip(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*COMMAND, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        cwd=cwd,
+        env={**os.environ, "COLUMNS": "200"},
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("name", FLOWS)
+def test_command_has_exactly_the_flows_parameters(name: str):
+    ours = inspect.signature(command_for(name)).parameters
+    theirs = inspect.signature(load_flow(name).fn).parameters
+    assert {k: p.default for k, p in ours.items()} == {k: p.default for k, p in theirs.items()}
+
+
+def test_help_lists_every_flow_and_pack():
+    result = styleclip("--help")
+    assert result.returncode == 0
+    for words in (*FLOWS, *FLOWS.values(), "pack"):
+        assert words in result.stdout
+
+
+def test_help_of_a_command_explains_its_options():
+    result = styleclip("edit-dataset", "--help")
+    text = " ".join(result.stdout.replace("\u2502", " ").split())
+    for words in ("--prompts", "--num-latents", "Truncation: 1 keeps w", "standard deviations"):
+        assert words in text
+
+
+def test_unknown_pack_is_one_line_and_exit_code_2(tmp_path: Path):
+    result = styleclip("pack", "show", "nobody", cwd=tmp_path)
+    assert result.returncode == 2
+    assert "error: `pack` must be a built-in pack" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_pack_show_tells_of_the_embedded_pack():
+    result = styleclip("pack", "show")
+    assert result.returncode == 0
+    assert "Pablo Stanley" in result.stdout
+    assert "128 px" in result.stdout

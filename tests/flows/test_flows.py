@@ -1,0 +1,175 @@
+"""Every flow through Prefect on the tiny pack, alone and as the chain."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+import storage
+from flows.edit_dataset import edit_dataset
+from flows.global_directions import global_directions
+from flows.render_dataset import render_dataset
+from flows.sample_latents import sample_latents
+from flows.score_edits import score_edits
+from pipeline.errors import MissingInputError, PipelineError, PromptError
+from storage import ConflictError, Store
+from tests.conftest import PROMPT_ROWS
+
+pytestmark = pytest.mark.usefixtures("prefect_server")
+
+
+def run_chain(run: Path | str, pack: str, **changes: object) -> dict:
+    values = {"num_latents": 5, "latents_per_shard": 2, "images_per_shard": 8, "device": "cpu", "templates": "none"}
+    return edit_dataset(PROMPT_ROWS, run=str(run), pack=pack, **{**values, **changes})
+
+
+@pytest.fixture(scope="module")
+def finished(prefect_server: None, complete_pack_uri: str, tmp_path_factory: pytest.TempPathFactory) -> str:
+    run = str(tmp_path_factory.mktemp("finished"))
+    run_chain(run, complete_pack_uri)
+    return run
+
+
+def test_edit_dataset_opens_with_pandas_and_says_what_is_in_it(finished: str):
+    frame = pd.read_parquet(f"{finished}/dataset")
+    assert len(frame) == 5 * (1 + 3)  # original, hat, red hair at two strengths
+    assert frame.groupby("prompt_id").size().to_dict() == {"original": 5, "hat": 5, "red-hair": 10}
+    assert set(frame.loc[frame.prompt_id == "hat", "strength"]) == {4.0}  # the pack's default
+    assert set(frame.loc[frame.prompt_id == "red-hair", "strength"]) == {2.0, 6.0}
+    assert frame.image_id.is_unique
+    row = frame[frame.prompt_id == "hat"].iloc[0]
+    assert (row.target, row.neutral, row.method) == ("a face with a hat", "a face", "global")
+    image = Image.open(io.BytesIO(row.image["bytes"]))
+    assert image.size == (16, 16)
+    assert row.image["path"] == f"{row.image_id}.png"
+
+
+def test_edit_dataset_scores_every_edit_and_no_original(finished: str):
+    scores = pd.read_parquet(f"{finished}/scores")
+    edited = pd.read_parquet(f"{finished}/dataset").query("prompt_id != 'original'")
+    assert sorted(scores.image_id) == sorted(edited.image_id)
+    assert scores.notna().all().all()
+    assert scores.clip_similarity.between(-1, 1).all()
+    assert (scores.pixel_distance > 0).all()
+
+
+def test_edit_dataset_draws_a_contact_sheet_and_a_summary(finished: str):
+    sheet = np.asarray(Image.open(f"{finished}/contact_sheet.png"))
+    assert sheet.shape[0] > 5 * 16
+    assert sheet.std() > 0
+    summary = pd.read_parquet(f"{finished}/summary.parquet")
+    assert summary["prompt"].tolist() == ["hat", "Red Hair", "Red Hair"]
+    assert summary["images"].tolist() == [5, 5, 5]
+
+
+def test_edit_dataset_again_does_no_work_and_says_so(
+    finished: str, complete_pack_uri: str, caplog: pytest.LogCaptureFixture
+):
+    store = Store(finished)
+    before = {path: (Path(finished) / path).stat().st_mtime_ns for path in store.list()}
+    with caplog.at_level("INFO"):
+        result = run_chain(finished, complete_pack_uri)
+    assert result["shards_skipped"] == result["shards"]
+    assert "edit-dataset: nothing to do" in caplog.text
+    assert {path: (Path(finished) / path).stat().st_mtime_ns for path in store.list()} == before
+
+
+def test_edit_dataset_deleted_shard_is_redone_alone(complete_pack_uri: str, tmp_path: Path):
+    first = run_chain(tmp_path, complete_pack_uri)
+    lost = tmp_path / "dataset" / "part-00001.parquet"
+    before = lost.read_bytes()
+    lost.unlink()
+    second = run_chain(tmp_path, complete_pack_uri)
+    assert first["shards_skipped"] == 0
+    assert second["shards"] - second["shards_skipped"] == 1
+    assert lost.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"workers": 2},
+        {"latents_per_shard": 1, "images_per_shard": 1},
+        {"latents_per_shard": 64, "images_per_shard": 64},
+    ],
+)
+def test_edit_dataset_workers_and_shards_change_no_row(
+    finished: str, complete_pack_uri: str, tmp_path: Path, changes: dict
+):
+    run_chain(tmp_path, complete_pack_uri, **changes)
+    for artifact in ("dataset", "scores"):
+        there = pd.read_parquet(f"{finished}/{artifact}").set_index("image_id").sort_index()
+        here = pd.read_parquet(f"{tmp_path}/{artifact}").set_index("image_id").sort_index()
+        if artifact == "dataset":
+            decode = lambda cell: np.asarray(Image.open(io.BytesIO(cell["bytes"]))).astype(int)  # noqa: E731
+            for a, b in zip(there.image.map(decode), here.image.map(decode), strict=True):
+                assert np.abs(a - b).max() <= 1  # one grey level where float rounding meets the edge of a bin
+            there, here = there.drop(columns="image"), here.drop(columns="image")
+            pd.testing.assert_frame_equal(there, here)
+        else:
+            pd.testing.assert_frame_equal(there, here, atol=2e-3)
+
+
+def test_edit_dataset_bad_prompt_stops_before_anything_is_written(complete_pack_uri: str, tmp_path: Path):
+    rows = [*PROMPT_ROWS, {"name": "same", "target": "a face", "neutral": "a face"}]
+    with pytest.raises(PromptError, match="row 3: target and neutral must differ"):
+        edit_dataset(rows, run=str(tmp_path / "run"), pack=complete_pack_uri, device="cpu")
+    assert not (tmp_path / "run").exists()
+
+
+def test_edit_dataset_without_channel_directions_names_the_command(tiny_pack_uri: str, tmp_path: Path):
+    with pytest.raises(MissingInputError, match="styleclip channel-directions"):
+        edit_dataset(PROMPT_ROWS, run=str(tmp_path), pack=tiny_pack_uri, device="cpu")
+
+
+def test_edit_dataset_prompt_without_channels_is_recorded_the_others_go_on(complete_pack_uri: str, tmp_path: Path):
+    rows = [PROMPT_ROWS[0], {"name": "none", "target": "a hat", "neutral": "a face", "relevance_threshold": 1.0}]
+    result = edit_dataset(
+        rows, run=str(tmp_path), pack=complete_pack_uri, num_latents=2, device="cpu", templates="none"
+    )
+    assert result["failed_prompts"] == 1
+    summary = pd.read_parquet(tmp_path / "summary.parquet").set_index("prompt")
+    assert summary.loc["hat", "images"] == 2
+    assert summary.loc["none", "images"] == 0
+    assert "must not exceed the largest absolute relevance" in summary.loc["none", "error"]
+
+
+def test_render_dataset_no_usable_prompt_is_a_clear_error(complete_pack_uri: str, tmp_path: Path):
+    rows = [{**PROMPT_ROWS[0], "relevance_threshold": 1.0}]
+    run = str(tmp_path)
+    sample_latents(run=run, pack=complete_pack_uri, num_latents=1, device="cpu")
+    global_directions(rows, run=run, pack=complete_pack_uri, device="cpu", templates="none")
+    with pytest.raises(PipelineError, match="all 1 failed, the first: prompt 'hat'"):
+        render_dataset(run=run, pack=complete_pack_uri, device="cpu")
+
+
+def test_stages_run_alone_on_another_runs_outputs(finished: str, complete_pack_uri: str, tmp_path: Path):
+    run = str(tmp_path)
+    shared = {"run": run, "inputs": finished, "pack": complete_pack_uri, "device": "cpu"}
+    global_directions(PROMPT_ROWS, **shared, templates="none", num_channels=2)
+    render_dataset(**shared)
+    score_edits(**shared, templates="none")
+    assert pd.read_parquet(tmp_path / "style_directions").groupby("prompt_id").size().tolist() == [2, 2]
+    assert len(pd.read_parquet(tmp_path / "scores")) == 15
+    assert not (tmp_path / "latents").exists()
+
+
+@pytest.mark.parametrize(("flow", "maker"), [(render_dataset, "sample-latents"), (score_edits, "render-dataset")])
+def test_stage_without_its_input_names_the_command(flow, maker: str, tiny_pack_uri: str, tmp_path: Path):
+    with pytest.raises(MissingInputError, match=f"Run `styleclip {maker}`"):
+        flow(run=str(tmp_path), pack=tiny_pack_uri, device="cpu")
+
+
+def test_sample_latents_other_settings_in_one_run_are_refused(tiny_pack_uri: str, tmp_path: Path):
+    sample_latents(run=str(tmp_path), pack=tiny_pack_uri, num_latents=2, device="cpu")
+    with pytest.raises(ConflictError):
+        sample_latents(run=str(tmp_path), pack=tiny_pack_uri, num_latents=3, device="cpu")
+    assert storage.read_run(Store(str(tmp_path)), "latents")["rows"] == 2
+
+
+def test_flow_parameter_out_of_range_is_refused_before_the_run(tiny_pack_uri: str, tmp_path: Path):
+    with pytest.raises(Exception, match="greater than or equal to 1"):
+        sample_latents(run=str(tmp_path), pack=tiny_pack_uri, num_latents=0)

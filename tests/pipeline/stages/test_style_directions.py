@@ -1,0 +1,76 @@
+import numpy as np
+import pytest
+import torch
+
+import storage
+from pipeline.config import StyleDirectionsConfig
+from pipeline.errors import MissingInputError
+from pipeline.pack import Pack
+from pipeline.prompts import check_prompts
+from pipeline.stages.style_directions import (
+    ChannelTable,
+    compute_style_direction,
+    load_channel_table,
+    run_style_directions_shard,
+)
+from storage import Store
+from tests.conftest import PROMPT_ROWS
+
+
+def hand_table() -> ChannelTable:
+    """Three channels along the first three axes of a 16-d CLIP space, and one without effect."""
+    direction = torch.zeros(4, 16)
+    direction[range(3), range(3)] = 1.0
+    return ChannelTable(
+        layer=np.array([0, 0, 2, 2]),
+        channel=np.array([3, 4, 0, 1]),
+        direction=direction,
+        std=torch.tensor([2.0, 0.5, 1.0, 9.0]),
+        source="hand",
+    )
+
+
+TEXT = torch.tensor([0.6, -0.48, 0.1] + [0.0] * 13)
+
+
+def test_compute_style_direction_is_normalised_relevance_times_std():
+    found = compute_style_direction(hand_table(), TEXT, num_channels=2)
+    assert found.rows.tolist() == [0, 1]
+    np.testing.assert_allclose(found.relevance, [0.6, -0.48], rtol=1e-6)
+    np.testing.assert_allclose(found.value, [2.0 * 1.0, 0.5 * -0.8], rtol=1e-6)
+    assert found.threshold == pytest.approx(0.48)
+    assert found.max_relevance == pytest.approx(0.6)
+
+
+def test_compute_style_direction_more_channels_than_have_effect_keeps_those():
+    assert compute_style_direction(hand_table(), TEXT, num_channels=50).rows.tolist() == [0, 1, 2]
+
+
+def test_compute_style_direction_threshold_too_high_names_the_largest():
+    with pytest.raises(ValueError, match=r"must not exceed the largest absolute relevance; got 0.9, largest is 0.6"):
+        compute_style_direction(hand_table(), TEXT, relevance_threshold=0.9)
+
+
+def test_run_style_directions_one_prompt_fails_the_others_go_on(tiny_pack: Pack, run_store: Store):
+    rows = [PROMPT_ROWS[0], {**PROMPT_ROWS[1], "relevance_threshold": 1.0}]
+    report = run_style_directions_shard(
+        StyleDirectionsConfig(templates="none"),
+        run_store,
+        tiny_pack,
+        0,
+        prompts=check_prompts(rows),
+        channels=hand_table(),
+    )
+    assert (report.rows, report.failures) == (2, 1)
+    prompts = storage.read_table(run_store, "prompts/part-00000.parquet").to_pylist()
+    assert [p["status"] for p in prompts] == ["ok", "failed"]
+    assert prompts[0]["error"] is None
+    assert "prompt 'Red Hair': `relevance_threshold` must not exceed" in prompts[1]["error"]
+    assert prompts[1]["max_relevance"] < 1.0
+    directions = storage.read_table(run_store, "style_directions/part-00000.parquet")
+    assert set(directions["prompt_id"].to_pylist()) == {"hat"}
+
+
+def test_load_channel_table_without_any_names_the_command(tiny_pack: Pack, run_store: Store):
+    with pytest.raises(MissingInputError, match="Run `styleclip channel-directions` first"):
+        load_channel_table(tiny_pack, run_store)

@@ -1,0 +1,127 @@
+import io
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+
+from pipeline.errors import PromptError
+from pipeline.prompts import check_prompts, read_prompts, templates
+
+ROW = {"name": "hat", "target": "a face with a hat", "neutral": "a face"}
+
+
+def written(tmp_path: Path, suffix: str) -> str:
+    rows = [ROW, {"name": "two", "target": "a smile", "neutral": "a face", "strengths": "2, 4.5", "num_channels": 7}]
+    path = tmp_path / f"prompts{suffix}"
+    if suffix == ".csv":
+        frame = pd.DataFrame(rows)
+        frame["num_channels"] = frame["num_channels"].astype("Int64")
+        frame.to_csv(path, index=False)
+    elif suffix == ".jsonl":
+        path.write_text("\n".join(json.dumps(row) for row in rows) + "\n")
+    elif suffix == ".parquet":
+        pd.DataFrame(rows).to_parquet(path)
+    else:
+        path.write_text(yaml.safe_dump(rows))
+    return str(path)
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".yaml", ".yml", ".parquet"])
+def test_read_prompts_every_format_gives_the_same_prompts(tmp_path: Path, suffix: str):
+    first, second = read_prompts(written(tmp_path, suffix))
+    assert (first.prompt_id, first.target, first.neutral, first.strengths) == ("hat", ROW["target"], "a face", None)
+    assert first.num_channels is None
+    assert second.strengths == (2.0, 4.5)
+    assert second.num_channels == 7
+
+
+def test_read_prompts_without_neutral_takes_the_default(tmp_path: Path):
+    path = tmp_path / "p.csv"
+    path.write_text("name,target\nhat,a face with a hat\n")
+    (prompt,) = read_prompts(str(path), default_neutral="a face")
+    assert prompt.neutral == "a face"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"neutral": "A face  with a HAT"}, "target and neutral must differ"),
+        ({"colour": "red"}, "unknown column 'colour'"),
+        ({"name": ""}, "`name` must be given"),
+        ({"target": None}, "`target` must be given"),
+        ({"target": 3}, "`target` must be text; got 3"),
+        ({"name": "???"}, "needs a letter or digit"),
+        ({"name": "original"}, "must not be 'original'"),
+        ({"strength": "strong"}, "`strength` must be a finite number; got 'strong'"),
+        ({"strengths": "1 x"}, "`strengths` must be a finite number; got 'x'"),
+        ({"strengths": float("inf")}, "must be a finite number"),
+        ({"strengths": [1.0, 1.0]}, "strengths must differ"),
+        ({"strength": 0}, "strengths must differ from each other and from 0"),
+        ({"strength": 1, "strengths": "2"}, "not both"),
+        ({"relevance_threshold": 0.1, "num_channels": 3}, "not both"),
+        ({"relevance_threshold": 1.5}, r"must be in \[0, 1\]; got 1.5"),
+        ({"num_channels": 0}, "whole number from 1"),
+        ({"num_channels": 2.5}, "whole number from 1; got 2.5"),
+        ({"method": "magic"}, "`method` must be 'global'; got 'magic'"),
+    ],
+)
+def test_check_prompts_bad_row_names_source_row_and_remedy(change: dict, message: str):
+    good = {"name": "fine", "target": "a smile", "neutral": "a face"}
+    with pytest.raises(PromptError, match=message) as caught:
+        check_prompts([good, {**ROW, **change}], source="list.csv")
+    assert "list.csv, row 2" in str(caught.value)
+
+
+@pytest.mark.parametrize("second", ["hat", "Hat!"])
+def test_check_prompts_duplicate_name_names_both_rows(second: str):
+    with pytest.raises(PromptError, match=r"row 2: every prompt needs its own name.*already row 1's"):
+        check_prompts([ROW, {**ROW, "name": second}])
+
+
+@pytest.mark.parametrize("text", ["name,target\n", ""])
+def test_read_prompts_empty_list_is_refused(tmp_path: Path, text: str):
+    path = tmp_path / "empty.csv"
+    path.write_text(text)
+    with pytest.raises(PromptError, match="at least one row; got none"):
+        read_prompts(str(path))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.txt", "x", "must end in .csv, .jsonl"),
+        ("a.jsonl", "{not json", "readable .jsonl"),
+        ("a.yaml", "just text", "a list of rows"),
+        ("a.yaml", "- [1, 2]", "a list of rows"),
+        ("a.csv", "name,target\nhat,a face, with a comma\n", "quote texts with commas"),
+        ("a.parquet", "PAR", "readable .parquet"),
+    ],
+)
+def test_read_prompts_unreadable_file_is_named(tmp_path: Path, name: str, content: str, message: str):
+    path = tmp_path / name
+    path.write_text(content)
+    with pytest.raises(PromptError, match=message) as caught:
+        read_prompts(str(path))
+    assert name in str(caught.value)
+
+
+def test_templates_79_is_80_without_the_published_omission():
+    full, published = templates("imagenet_80"), templates("imagenet_79")
+    assert (len(full), len(published)) == (80, 79)
+    assert {t.replace("{}", "faces") for t in set(full) - set(published)} == {"a photo of many faces."}
+    assert all(t.count("{}") == 1 for t in full)
+
+
+def test_templates_unknown_name_lists_the_known():
+    with pytest.raises(PromptError, match="imagenet_79, imagenet_80, none; got 'many'"):
+        templates("many")
+
+
+def test_read_prompts_utf8_survives(tmp_path: Path):
+    path = tmp_path / "p.csv"
+    buffer = io.StringIO("name,target,neutral\ncaf\u00e9,a face \u2603,a face\n")
+    path.write_bytes(buffer.getvalue().encode("utf-8-sig"))
+    (prompt,) = read_prompts(str(path))
+    assert prompt.target == "a face \u2603"

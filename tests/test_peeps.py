@@ -1,0 +1,89 @@
+"""The embedded pack does what the README says it does: it draws every category, and edits show."""
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from examples.peeps.captions import WORDS
+from examples.peeps.domain import ATTRIBUTES, category_edges, w_block
+from examples.peeps.render import draw, sample_split
+from pipeline.pack import DIRECTIONS_FILE, PACK_FILE, Pack, load_pack
+from pipeline.prompts import read_prompts, templates
+from pipeline.sampling import sample_w_plus
+from pipeline.stages.style_directions import compute_style_direction, load_channel_table
+
+BUDGET_MB = 15
+
+
+@pytest.fixture(scope="module")
+def pack() -> Pack:
+    return load_pack("peeps", device="cpu")
+
+
+@pytest.fixture(scope="module")
+def styles(pack: Pack) -> Tensor:
+    return pack.generator.styles(sample_w_plus(pack.generator, range(16), psi=0.7))
+
+
+def test_pack_is_within_its_size_and_lists_all_it_holds(pack: Pack):
+    files = {path for path in pack.store.list() if path != PACK_FILE and not path.endswith((".md", ".png"))}
+    assert files == set(pack.description.files)
+    assert sum(len(pack.read(name)) for name in files) < BUDGET_MB * 1e6
+
+
+def test_mapping_network_cuts_z_at_the_edges_of_the_domain(pack: Pack):
+    rng = torch.Generator().manual_seed(5)
+    z = torch.randn(2000, pack.generator.config.z_dim, generator=rng)
+    w = pack.generator.mapping(z)
+    unit = z / z.square().mean(dim=1, keepdim=True).sqrt()
+    for number in range(len(ATTRIBUTES)):
+        expected = np.searchsorted(category_edges(number), unit[:, number].numpy())
+        agree = (w[:, w_block(number)].argmax(dim=1).numpy() == expected).mean()
+        assert agree > 0.98
+
+
+def test_generator_draws_held_out_combinations(pack: Pack):
+    labels = sample_split(24, seed=99, validation=True)
+    w = torch.zeros(len(labels), pack.generator.config.w_dim)
+    for row, label in enumerate(labels):
+        for number, category in enumerate(label):
+            w[row, w_block(number).start + int(category)] = 1.0
+    with torch.no_grad():
+        images = pack.generator(w).clamp(-1, 1)
+    truth = torch.from_numpy(np.stack([draw(label) for label in labels])).permute(0, 3, 1, 2) / 127.5 - 1
+    assert float((images - truth).abs().mean()) < MAX_HELD_OUT_L1
+
+
+def test_clip_reads_the_drawings(pack: Pack):
+    labels = sample_split(60, seed=98, validation=True)
+    images = torch.from_numpy(np.stack([draw(label) for label in labels])).permute(0, 3, 1, 2) / 127.5 - 1
+    embedded = pack.clip.encode_images(images.float())
+    for number in (0, 2, 3, 4):  # head, facial hair, accessories, skin
+        attribute = ATTRIBUTES[number]
+        texts = [f"a face with {WORDS[attribute.name][category][0][0]}" for category in attribute.categories]
+        guess = (embedded @ pack.clip.encode_texts(texts).T).argmax(dim=1).numpy()
+        assert (guess == labels[:, number]).mean() > 0.9, attribute.name
+
+
+def test_pack_directions_were_measured_on_this_generator_and_clip(pack: Pack):
+    table = pack.table(DIRECTIONS_FILE)
+    assert table.num_rows == sum(layer.num_channels for layer in pack.generator.space.editable)
+    assert {"ok", "constant"} <= set(table["status"].to_pylist())
+
+
+@pytest.mark.parametrize("prompt", read_prompts("examples/prompts.csv"), ids=lambda p: p.prompt_id)
+def test_shipped_prompt_moves_most_faces_towards_its_text(pack: Pack, styles: Tensor, prompt):
+    channels = load_channel_table(pack)
+    text = pack.clip.text_direction(prompt.target, prompt.neutral, templates("imagenet_79"))
+    found = compute_style_direction(channels, text, num_channels=pack.description.num_channels)
+    moved = styles.clone()
+    for row, value in zip(found.rows, found.value, strict=True):
+        position = pack.generator.space.position(int(channels.layer[row]), int(channels.channel[row]))
+        moved[:, position] += pack.description.strength * float(value)
+    with torch.no_grad():
+        before = pack.clip.encode_images(pack.generator.render(styles))
+        after = pack.clip.encode_images(pack.generator.render(moved))
+    gain = (after - before) @ pack.clip.encode_prompt(prompt.target, templates("imagenet_79"))
+    assert (gain > 0).float().mean() >= 0.75
+    assert gain.mean() > 0.05

@@ -1,0 +1,41 @@
+"""Every tolerance the tests use, each with the reason for its size."""
+
+from typing import TypedDict
+
+
+class Tolerance(TypedDict):
+    """Keyword arguments of ``torch.testing.assert_close``."""
+
+    rtol: float
+    atol: float
+
+
+# Two ways of one formula in float64 (eps 2e-16), sums of at most some 1e4 terms: only a wrong formula is further off.
+FLOAT64_FORMULA: Tolerance = {"rtol": 1e-9, "atol": 1e-10}
+
+# A whole float64 generator: some twenty layers of the above, values up to a few hundred.
+FLOAT64_GENERATOR: Tolerance = {"rtol": 1e-8, "atol": 1e-8}
+
+# One kernel in float32 (eps 1.2e-7), values of order 1, sums of a few hundred terms in another order.
+FLOAT32_KERNEL: Tolerance = {"rtol": 1e-5, "atol": 1e-5}
+
+# A whole float32 generator of random weights, pixel values of order 10: rounding of the sums grows layer by layer.
+FLOAT32_GENERATOR: Tolerance = {"rtol": 1e-4, "atol": 1e-4}
+
+# Moments in float64 against numpy's two-pass result; the merge formula loses at most a few bits per merge.
+MOMENTS: Tolerance = {"rtol": 1e-9, "atol": 1e-9}
+
+# Demodulation divides by sqrt(energy + 1e-8): with energies of order 1, scaling the styles moves the result by ~1e-8.
+DEMODULATION_EPS_LEAK: Tolerance = {"rtol": 1e-6, "atol": 1e-7}
+
+# The rows of a bicubic matrix are normalised in float64 and then rounded to float32.
+ROW_SUM: Tolerance = {"rtol": 0.0, "atol": 1e-6}
+
+# Pillow computes mode-F images in double and stores float32; ours is float32 on values to 255: 255 * 1e-7 per product.
+PILLOW_FLOAT: Tolerance = {"rtol": 0.0, "atol": 1e-4}
+
+# Pillow rounds to 8 bits after each of its two passes: half a level twice, so one level in the rounded result.
+PILLOW_UINT8_LEVELS = 1
+
+# torch's own antialiased bicubic computes its weights in float32.
+TORCH_BICUBIC: Tolerance = {"rtol": 0.0, "atol": 1e-5}
