@@ -64,9 +64,9 @@ class Schedule:
 
     batch: int = 16
     steps_64: int = 2200
-    steps_128: int = 4000
+    steps_128: int = 3200
     learning_rate: float = 5e-3
-    cool_from: float = 0.7  # cosine to zero from here
+    cool_from: float = 0.65  # cosine to zero from here
     ema: float = 0.999
     edit_probability: float = 0.25
     ramp: int = 1500  # steps until edits come at full probability
