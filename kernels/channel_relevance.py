@@ -12,6 +12,7 @@ from torch import Tensor
 from kernels.impl import Impl, check_impl
 
 ZERO_NORM = 1e-12  # below this a vector has no direction and stays zero
+MIN_DIFFERENCE = 1e-5  # two unit vectors in float32 that differ by less differ by rounding
 
 
 @dataclass(frozen=True)
@@ -29,10 +30,10 @@ class ChannelDirection:
     count: Float[Tensor, "c"]
 
 
-def unit_vectors(x: Float[Tensor, "... d"]) -> Float[Tensor, "... d"]:
-    """``x / ||x||`` along the last axis; vectors shorter than 1e-12 become zero, never NaN."""
+def unit_vectors(x: Float[Tensor, "... d"], *, shortest: float = ZERO_NORM) -> Float[Tensor, "... d"]:
+    """``x / ||x||`` along the last axis; vectors not longer than ``shortest`` become zero, never NaN."""
     norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
-    return torch.where(norm > ZERO_NORM, x / norm.clamp_min(ZERO_NORM), torch.zeros_like(x))
+    return torch.where(norm > shortest, x / norm.clamp_min(ZERO_NORM), torch.zeros_like(x))
 
 
 def unit_differences(
@@ -40,7 +41,8 @@ def unit_differences(
 ) -> Float[Tensor, "... d"]:
     """Unit vector from the embedding of the minus render to that of the plus render.
 
-    ``d = u(u(plus) - u(minus))`` with ``u(x) = x / ||x||``; zero where both embeddings are the same.
+    ``d = u(u(plus) - u(minus))`` with ``u(x) = x / ||x||``; zero where both embeddings are the same
+    but for rounding (closer than 1e-5): a channel without effect must not be given a direction by its last bits.
 
     Args:
         plus: embeddings of G(s + a ds_c), any length.
@@ -56,11 +58,11 @@ def unit_differences(
     if plus.shape != minus.shape:
         raise ValueError(f"`plus` and `minus` must have one shape; got {tuple(plus.shape)} and {tuple(minus.shape)}.")
     if impl != "ref":
-        return unit_vectors(unit_vectors(plus) - unit_vectors(minus))
+        return unit_vectors(unit_vectors(plus) - unit_vectors(minus), shortest=MIN_DIFFERENCE)
     rows = []
     for p, m in zip(plus.reshape(-1, plus.shape[-1]), minus.reshape(-1, minus.shape[-1]), strict=True):
         difference = unit_vectors(p) - unit_vectors(m)
-        rows.append(difference / difference.norm() if difference.norm() > ZERO_NORM else torch.zeros_like(p))
+        rows.append(difference / difference.norm() if difference.norm() > MIN_DIFFERENCE else torch.zeros_like(p))
     return torch.stack(rows).reshape(plus.shape)
 
 

@@ -38,7 +38,8 @@ def modulated_conv2d(
 
     Args:
         x: features.
-        weight: odd k; cross-correlation order, as torch stores it.
+        weight: odd k; cross-correlated as torch's conv2d does; with ``up=2`` convolved (taps flipped), as NVlabs' and
+            rosinality's networks store it.
         styles: raw affine output, any sign.
         demodulate: off for toRGB layers.
         up: 1 or 2; with 2, ``k`` must be 3.

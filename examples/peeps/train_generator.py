@@ -39,22 +39,28 @@ CONFIG = GeneratorConfig(
     noise=False,
 )
 
-# Style channels per category, layer by layer; the other channels of a layer are constant.
-HOMES: dict[str, dict[str, int]] = {
+Homes = dict[str, dict[str, int]]
+_COLORS = {"skin": 4, "hair_color": 4, "clothing": 4, "background": 4}
+
+# Style channels per category, layer by layer; the other channels of a layer are constant. One channel per shape
+# category: where several share the work, none of them alone changes the picture and no direction can be measured.
+HOMES: Homes = {
+    "b4.conv1": {"head": 1},
+    "b8.conv0": {"facial_hair": 1, "accessories": 1},
+    "b8.conv1": {"expression": 1},
+    "b16.conv0": _COLORS,
+    "b16.conv1": _COLORS,
+    "b32.conv0": _COLORS,
+}
+
+# Easier to train from nothing: shape is read in several places at once. ``distill_homes`` then moves it to ``HOMES``.
+WIDE_HOMES: Homes = {
     "b4.conv1": {"head": 6, "expression": 4, "facial_hair": 4, "accessories": 4},
     "b8.conv0": {"head": 4, "expression": 6, "facial_hair": 6, "accessories": 6},
     "b8.conv1": {"head": 3, "expression": 6, "facial_hair": 6, "accessories": 6},
-    "b16.conv0": {
-        "expression": 4,
-        "facial_hair": 4,
-        "accessories": 4,
-        "skin": 4,
-        "hair_color": 4,
-        "clothing": 4,
-        "background": 4,
-    },
-    "b16.conv1": {"skin": 4, "hair_color": 4, "clothing": 4, "background": 4},
-    "b32.conv0": {"skin": 4, "hair_color": 4, "clothing": 4, "background": 4},
+    "b16.conv0": {"expression": 4, "facial_hair": 4, "accessories": 4, **_COLORS},
+    "b16.conv1": _COLORS,
+    "b32.conv0": _COLORS,
 }
 
 
@@ -64,7 +70,7 @@ class Schedule:
 
     batch: int = 16
     steps_64: int = 2200
-    steps_128: int = 3200
+    steps_128: int = 3400
     learning_rate: float = 5e-3
     cool_from: float = 0.65  # cosine to zero from here
     ema: float = 0.999
@@ -77,7 +83,7 @@ class Schedule:
         return self.steps_64 + self.steps_128
 
 
-def structure_affines(generator: Generator) -> None:
+def structure_affines(generator: Generator, homes: Homes) -> None:
     """Fix every affine: a home channel is ``sqrt(K) * score`` of its category, all others are 1."""
     with torch.no_grad():
         for layer in generator.space.layers:
@@ -86,7 +92,7 @@ def structure_affines(generator: Generator) -> None:
             affine.bias.fill_(1.0)
             channel = 0
             for number, attribute in enumerate(ATTRIBUTES):
-                per_category = HOMES.get(layer.name, {}).get(attribute.name, 0)
+                per_category = homes.get(layer.name, {}).get(attribute.name, 0)
                 size = len(attribute.categories)
                 for category in range(size):
                     for _ in range(per_category):
@@ -100,7 +106,7 @@ def sample_scores(labels: Tensor, num_ws: int, edit_probability: float, rng: tor
     """w_plus [n, num_ws, W_DIM] whose winning categories are ``labels``.
 
     Plain attributes: the winner scores 0.7 to 1.1, the rest what truncation would leave them. Edited ones: another
-    category keeps its 0.7 to 1.1 and the winner stands 0.4 to 3 above it, jittered by 20 % from row to row.
+    category keeps its 0.7 to 1.1 and the winner stands 0.15 to 3 above it, jittered by 20 % from row to row.
     """
     n = labels.shape[0]
     w = torch.zeros(n, num_ws, W_DIM)
@@ -115,7 +121,7 @@ def sample_scores(labels: Tensor, num_ws: int, edit_probability: float, rng: tor
         leak = (1 - base).clamp(min=0) * torch.rand(n, 1, generator=rng) / size
         score = (winner * base + leak)[:, None, :].expand(n, num_ws, size)
         other = (labels[:, number] + torch.randint(1, size, (n,), generator=rng)) % size
-        margin = uniform(0.4, 3.0, n, 1, 1) * uniform(0.8, 1.2, n, num_ws, 1)
+        margin = uniform(0.15, 3.0, n, 1, 1) * uniform(0.8, 1.2, n, num_ws, 1)
         losing = F.one_hot(other, size).float() * base
         pushed = -uniform(0.0, 1.5, n, size) * (torch.rand(n, size, generator=rng) < 0.15) * (1 - winner)
         edited = (losing + pushed)[:, None, :] + winner[:, None, :] * (base[:, :, None] + margin)
@@ -182,14 +188,14 @@ def validate(generator: Generator, images: np.ndarray, labels: np.ndarray, resol
     return total / len(images)
 
 
-def train(data: Path, out: Path, *, schedule: Schedule, device: str, seed: int) -> None:
+def train(data: Path, out: Path, *, schedule: Schedule, homes: Homes, device: str, seed: int) -> None:
     """Train to the end of the schedule, going on from ``out/generator.pt`` if it is there."""
     images = np.load(data / "train_images.npy", mmap_mode="r")
     labels = torch.from_numpy(np.load(data / "train_labels.npy"))
     validation = (np.load(data / "validation_images.npy")[:300], np.load(data / "validation_labels.npy")[:300])
     torch.manual_seed(seed)
     generator = Generator(CONFIG).to(device, memory_format=torch.channels_last)
-    structure_affines(generator)
+    structure_affines(generator, homes)
     learned = [p for k, p in generator.synthesis.named_parameters() if "affine" not in k and "noise" not in k]
     for p in generator.parameters():
         p.requires_grad_(False)
@@ -221,7 +227,7 @@ def train(data: Path, out: Path, *, schedule: Schedule, device: str, seed: int) 
         jitter = 1 + 0.1 * torch.randn(schedule.batch, generator.space.num_channels, generator=rng).to(device)
         styles = generator.styles(w)
         for layer in generator.space.layers:
-            if layer.name not in HOMES:
+            if layer.name not in homes:
                 jitter[:, layer.slice] = 1
         last = next(x.index for x in generator.space.layers if x.is_torgb and x.resolution == resolution)
         image = generator.activations(styles * jitter, last + 1).rgb
@@ -256,12 +262,14 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("build/peeps"))
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--homes", choices=("final", "wide"), default="wide", help="final after distill_homes")
     parser.add_argument("--steps-64", type=int, default=Schedule.steps_64)
     parser.add_argument("--steps-128", type=int, default=Schedule.steps_128)
     args = parser.parse_args()
     device = ("cuda" if torch.cuda.is_available() else "cpu") if args.device == "auto" else args.device
     schedule = Schedule(steps_64=args.steps_64, steps_128=args.steps_128)
-    train(args.data, args.out, schedule=schedule, device=device, seed=args.seed)
+    homes = HOMES if args.homes == "final" else WIDE_HOMES
+    train(args.data, args.out, schedule=schedule, homes=homes, device=device, seed=args.seed)
 
 
 if __name__ == "__main__":

@@ -77,6 +77,13 @@ def test_unit_differences_same_embedding_gives_zero(impl: Impl, randn: Randn) ->
     assert torch.equal(unit_differences(x, x, impl=impl), torch.zeros_like(x))
 
 
+@BOTH
+def test_unit_differences_rounding_noise_gives_zero(impl: Impl, randn: Randn) -> None:
+    x = randn(3, 8)
+    noisy = x * (1 + 1e-7 * randn(3, 8))
+    assert torch.equal(unit_differences(x, noisy, impl=impl), torch.zeros_like(x))
+
+
 @pytest.mark.parametrize("zeros", ["plus", "minus", "both"])
 def test_unit_differences_zero_embedding_is_never_nan_and_same_in_both(zeros: str, randn: Randn) -> None:
     plus, minus = randn(2, 8), randn(2, 8)
