@@ -14,6 +14,7 @@ from pipeline.sampling import sample_w_plus
 from pipeline.stages.style_directions import compute_style_direction, load_channel_table
 
 BUDGET_MB = 15
+MAX_HELD_OUT_L1 = 0.10  # 0.075 was measured on 300 held-out combinations
 
 
 @pytest.fixture(scope="module")
