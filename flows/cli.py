@@ -111,7 +111,8 @@ def print_summary(run: str) -> None:
     store = Store(run)
     table = Table(title=f"dataset: {store.uri}/dataset", title_justify="left")
     for heading in ("prompt", "strength", "images", "mean CLIP gain", "path"):
-        table.add_column(heading, justify="left" if heading in ("prompt", "path") else "right")
+        justify = "left" if heading in ("prompt", "path") else "right"
+        table.add_column(heading, justify=justify, overflow="fold")
     for row in read_table(store, SUMMARY_FILE).to_pylist():
         if row["status"] == "ok":
             gain = f"{row['mean_clip_gain']:+.3f}" if row["mean_clip_gain"] is not None else "-"
