@@ -3,8 +3,8 @@
     python -m examples.peeps.distill_homes --out build/peeps
 
 Takes the generator trained with ``WIDE_HOMES`` as the teacher. The student has ``HOMES``; its layers up to b16.conv0
-learn to give the teacher's features for the winning categories, whatever the losing ones score. That runs on 4 to 16
-px only and costs minutes. Everything above is kept. Writes ``generator.pt`` for ``train_generator --homes final``, which
+learn to give the teacher's features for the winning categories, whatever the losing ones score. It runs on 4 to 16
+px only and costs minutes. All above is kept. Writes ``generator.pt`` for ``train_generator --homes final``, which
 goes on end to end, and keeps the teacher as ``generator_wide.pt``.
 """
 
@@ -29,7 +29,7 @@ FIRST_KEPT = "b16.conv1"  # the student learns the layers below this one
 
 
 def one_hot_w(labels: Tensor) -> Tensor:
-    """w of plain labels: every winner scores 1."""
+    """Plain labels as w: every winner scores 1."""
     w = torch.zeros(len(labels), W_DIM)
     for number, attribute in enumerate(ATTRIBUTES):
         w[:, w_block(number)] = F.one_hot(labels[:, number], len(attribute.categories)).float()
