@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from kernels.impl import Impl, check_impl
 
+DENSE_PAYS_UP_TO = 128  # pixels, on a CPU
 BICUBIC_A = -0.5  # Pillow's and Catmull-Rom's; torch uses it too when antialiasing
 
 
@@ -73,14 +74,16 @@ def resize_normalize(
         size: CLIP's input size in pixels.
         mean: per channel, on [0, 1] RGB.
         std: per channel, on [0, 1] RGB.
-        impl: the reference is torch's own antialiased bicubic interpolation.
+        impl: the reference is torch's own antialiased bicubic interpolation; ``"auto"`` takes it for images above
+            128 px on a CPU, where dense matrices cost more than they save (benchmarks/results.md).
     Returns:
         float, dtype and device of ``images``; differentiable.
     """
     check_impl(impl)
     x = images.clamp(-1, 1)
     height, width = x.shape[2:]
-    if impl == "ref":
+    dense_pays = x.device.type != "cpu" or min(height, width) <= DENSE_PAYS_UP_TO
+    if impl == "ref" or (impl == "auto" and not dense_pays):
         full, (top, left) = _resize_and_crop(height, width, size)
         x = F.interpolate(x, size=full, mode="bicubic", antialias=True, align_corners=False)
         x = x[:, :, top : top + size, left : left + size]
