@@ -117,7 +117,7 @@ def print_summary(run: str) -> None:
         if row["status"] == "ok":
             gain = f"{row['mean_clip_gain']:+.3f}" if row["mean_clip_gain"] is not None else "-"
             strength = "-" if row["strength"] is None else f"{row['strength']:g}"
-            table.add_row(row["prompt"], strength, str(row["images"]), gain, f"{store.uri}/dataset")
+            table.add_row(row["prompt"], strength, str(row["images"]), gain, f"{run}/dataset")
         else:
             table.add_row(row["prompt"], "-", "0", "-", f"[red]{row['error']}[/]")
     console.print(table)

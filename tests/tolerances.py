@@ -39,3 +39,10 @@ PILLOW_UINT8_LEVELS = 1
 
 # torch's own antialiased bicubic computes its weights in float32.
 TORCH_BICUBIC: Tolerance = {"rtol": 0.0, "atol": 1e-5}
+
+# the same row alone or in a batch: matrix products add up in another order
+BATCH_INDEPENDENT: Tolerance = {"rtol": 1e-5, "atol": 1e-5}
+# float64 results stored as float32
+FLOAT32_STORED: Tolerance = {"rtol": 1e-5, "atol": 1e-6}
+# whole renders by the reference against batched renders from kept activations, through CLIP and two normalisations
+KEPT_ACTIVATIONS: Tolerance = {"rtol": 1e-3, "atol": 1e-3}
