@@ -23,8 +23,6 @@ from pipeline.style_space import StyleSpace
 from storage import Store
 
 STAGE = DATASET.name
-# lets the `datasets` library show the images without being told
-_HUGGINGFACE = {"info": {"features": {"image": {"_type": "Image"}}}}
 
 
 @dataclass(frozen=True)
@@ -123,7 +121,7 @@ def run_dataset_shard(
             for latent_id, style in zip(usable["latent_id"].to_pylist(), styles, strict=True):
                 rows += _render_latent(latent_id, style, edits, config, pack)
         columns = {column.name: [row[column.name] for row in rows] for column in DATASET.columns}
-        rendered = DATASET.table(columns, metadata={"huggingface": _HUGGINGFACE})
+        rendered = DATASET.table(columns)
         files = {part_path(STAGE, shard): storage.table_bytes(rendered)}
         return Made(files, rows=len(rows), failures=table.num_rows - usable.num_rows)
 
