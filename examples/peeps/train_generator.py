@@ -26,6 +26,7 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from examples.peeps.domain import ATTRIBUTES, W_DIM, Z_DIM, w_block
+from examples.peeps.muon import Muon
 from examples.peeps.render import draw
 from pipeline.models.stylegan2 import Generator, GeneratorConfig
 
@@ -39,12 +40,11 @@ CONFIG = GeneratorConfig(
     noise=False,
 )
 
-Homes = dict[str, dict[str, int]]
 _COLORS = {"skin": 4, "hair_color": 4, "clothing": 4, "background": 4}
 
 # Style channels per category, layer by layer; the other channels of a layer are constant. One channel per shape
 # category: where several share the work, none of them alone changes the picture and no direction can be measured.
-HOMES: Homes = {
+HOMES: dict[str, dict[str, int]] = {
     "b4.conv1": {"head": 1},
     "b8.conv0": {"facial_hair": 1, "accessories": 1},
     "b8.conv1": {"expression": 1},
@@ -53,29 +53,19 @@ HOMES: Homes = {
     "b32.conv0": _COLORS,
 }
 
-# Easier to train from nothing: shape is read in several places at once. ``distill_homes`` then moves it to ``HOMES``.
-WIDE_HOMES: Homes = {
-    "b4.conv1": {"head": 6, "expression": 4, "facial_hair": 4, "accessories": 4},
-    "b8.conv0": {"head": 4, "expression": 6, "facial_hair": 6, "accessories": 6},
-    "b8.conv1": {"head": 3, "expression": 6, "facial_hair": 6, "accessories": 6},
-    "b16.conv0": {"expression": 4, "facial_hair": 4, "accessories": 4, **_COLORS},
-    "b16.conv1": _COLORS,
-    "b32.conv0": _COLORS,
-}
-
-
 @dataclass(frozen=True)
 class Schedule:
     """How long and how hard to train; steps are batches."""
 
     batch: int = 16
-    steps_64: int = 2200
+    steps_64: int = 1200
     steps_128: int = 3400
-    learning_rate: float = 5e-3
-    cool_from: float = 0.65  # cosine to zero from here
+    learning_rate: float = 0.05  # of the convolutions, under Muon
+    other_learning_rate: float = 5e-3  # of the constant, the biases and toRGB, under Adam
+    cool_from: float = 0.5  # cosine to zero from here
     ema: float = 0.999
     edit_probability: float = 0.25
-    ramp: int = 1500  # steps until edits come at full probability
+    ramp: int = 600  # steps until edits come at full probability
 
     @property
     def steps(self) -> int:
@@ -83,7 +73,7 @@ class Schedule:
         return self.steps_64 + self.steps_128
 
 
-def structure_affines(generator: Generator, homes: Homes) -> None:
+def structure_affines(generator: Generator) -> None:
     """Fix every affine: a home channel is ``sqrt(K) * score`` of its category, all others are 1."""
     with torch.no_grad():
         for layer in generator.space.layers:
@@ -92,7 +82,7 @@ def structure_affines(generator: Generator, homes: Homes) -> None:
             affine.bias.fill_(1.0)
             channel = 0
             for number, attribute in enumerate(ATTRIBUTES):
-                per_category = homes.get(layer.name, {}).get(attribute.name, 0)
+                per_category = HOMES.get(layer.name, {}).get(attribute.name, 0)
                 size = len(attribute.categories)
                 for category in range(size):
                     for _ in range(per_category):
@@ -131,9 +121,9 @@ def sample_scores(labels: Tensor, num_ws: int, edit_probability: float, rng: tor
 
 
 def weight_map() -> Tensor:
-    """[1, 1, r, r]: 1 on large shapes, 7 where beards or glasses draw, up to 15 where expressions do."""
+    """[1, 1, r, r]: 1 on large shapes, 4 where beards or glasses draw, up to 8 where expressions do."""
     beards_and_glasses, expressions = _strokes((2, 3)), _strokes((1,))
-    return 1 + 6 * torch.maximum(beards_and_glasses, expressions) + 8 * expressions
+    return 1 + 3 * torch.maximum(beards_and_glasses, expressions) + 4 * expressions
 
 
 def _strokes(attributes: tuple[int, ...]) -> Tensor:
@@ -193,21 +183,29 @@ def validate(generator: Generator, images: np.ndarray, labels: np.ndarray, resol
     return total / len(images)
 
 
-def train(data: Path, out: Path, *, schedule: Schedule, homes: Homes, device: str, seed: int) -> None:
+def train(data: Path, out: Path, *, schedule: Schedule, device: str, seed: int) -> None:
     """Train to the end of the schedule, going on from ``out/generator.pt`` if it is there."""
     images = np.load(data / "train_images.npy", mmap_mode="r")
     labels = torch.from_numpy(np.load(data / "train_labels.npy"))
     validation = (np.load(data / "validation_images.npy")[:300], np.load(data / "validation_labels.npy")[:300])
     torch.manual_seed(seed)
     generator = Generator(CONFIG).to(device, memory_format=torch.channels_last)
-    structure_affines(generator, homes)
+    structure_affines(generator)
     learned = [p for k, p in generator.synthesis.named_parameters() if "affine" not in k and "noise" not in k]
     for p in generator.parameters():
         p.requires_grad_(False)
     for p in learned:
         p.requires_grad_(True)
     ema = copy.deepcopy(generator)
-    optimizer = torch.optim.Adam(learned, lr=schedule.learning_rate, betas=(0.9, 0.99))
+    convolutions = [p for p in learned if p.ndim == 4 and p.shape[-1] == 3]
+    others = [p for p in learned if not (p.ndim == 4 and p.shape[-1] == 3)]
+    optimizers = {
+        "muon": (Muon(convolutions, lr=schedule.learning_rate), schedule.learning_rate),
+        "adam": (
+            torch.optim.Adam(others, lr=schedule.other_learning_rate, betas=(0.9, 0.99)),
+            schedule.other_learning_rate,
+        ),
+    }
     rng = torch.Generator().manual_seed(seed)
     weight = weight_map().to(device)
     first = 0
@@ -216,7 +214,8 @@ def train(data: Path, out: Path, *, schedule: Schedule, homes: Homes, device: st
         saved = torch.load(checkpoint, map_location=device, weights_only=True)
         generator.synthesis.load_state_dict(saved["model"])
         ema.synthesis.load_state_dict(saved["ema"])
-        optimizer.load_state_dict(saved["optimizer"])
+        for name, (optimizer, _) in optimizers.items():
+            optimizer.load_state_dict(saved[name])
         rng.set_state(saved["rng"].cpu())
         first = saved["step"]
     progress = tqdm(range(first, schedule.steps), initial=first, total=schedule.steps, mininterval=5)
@@ -224,7 +223,8 @@ def train(data: Path, out: Path, *, schedule: Schedule, homes: Homes, device: st
         resolution = 64 if step < schedule.steps_64 else 128
         done = step / schedule.steps
         cooled = 0.5 + 0.5 * math.cos(math.pi * max(0.0, done - schedule.cool_from) / (1 - schedule.cool_from))
-        optimizer.param_groups[0]["lr"] = schedule.learning_rate * max(cooled, 0.01)
+        for optimizer, rate in optimizers.values():
+            optimizer.param_groups[0]["lr"] = rate * max(cooled, 0.01)
         pick = torch.randint(0, len(labels), (schedule.batch,), generator=rng).sort().values
         target = to_images(images[pick.numpy()]).to(device)
         edits = schedule.edit_probability * min(1.0, step / schedule.ramp)
@@ -232,29 +232,31 @@ def train(data: Path, out: Path, *, schedule: Schedule, homes: Homes, device: st
         jitter = 1 + 0.1 * torch.randn(schedule.batch, generator.space.num_channels, generator=rng).to(device)
         styles = generator.styles(w)
         for layer in generator.space.layers:
-            if layer.name not in homes:
+            if layer.name not in HOMES:
                 jitter[:, layer.slice] = 1
         last = next(x.index for x in generator.space.layers if x.is_torgb and x.resolution == resolution)
         image = generator.activations(styles * jitter, last + 1).rgb
         assert image is not None
         shrink = target.shape[-1] // resolution
         loss = reconstruction_loss(image, F.avg_pool2d(target, shrink), F.avg_pool2d(weight, shrink))
-        optimizer.zero_grad(set_to_none=True)
+        for optimizer, _ in optimizers.values():
+            optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        optimizer.step()
+        for optimizer, _ in optimizers.values():
+            optimizer.step()
         since = step - schedule.steps_64 if resolution == 128 else step
         decay = min(schedule.ema, (1 + since) / (10 + since))
         with torch.no_grad():
             for kept, new in zip(ema.parameters(), generator.parameters(), strict=True):
                 if new.requires_grad:
                     kept.lerp_(new, 1 - decay)
-        if (step + 1) % 250 == 0 or step + 1 == schedule.steps:
+        if (step + 1) % 100 == 0 or step + 1 == schedule.steps:
             error = validate(ema, *validation, resolution, device)
             progress.write(f"step {step + 1}  loss {float(loss):.4f}  held-out L1 {error:.4f} at {resolution} px")
             state = {
                 "model": generator.synthesis.state_dict(),
                 "ema": ema.synthesis.state_dict(),
-                "optimizer": optimizer.state_dict(),
+                **{name: optimizer.state_dict() for name, (optimizer, _) in optimizers.items()},
             }
             torch.save({**state, "rng": rng.get_state(), "step": step + 1}, checkpoint.with_suffix(".tmp"))
             checkpoint.with_suffix(".tmp").replace(checkpoint)
@@ -267,14 +269,12 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("build/peeps"))
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--homes", choices=("final", "wide"), default="wide", help="final after distill_homes")
     parser.add_argument("--steps-64", type=int, default=Schedule.steps_64)
     parser.add_argument("--steps-128", type=int, default=Schedule.steps_128)
     args = parser.parse_args()
     device = ("cuda" if torch.cuda.is_available() else "cpu") if args.device == "auto" else args.device
     schedule = Schedule(steps_64=args.steps_64, steps_128=args.steps_128)
-    homes = HOMES if args.homes == "final" else WIDE_HOMES
-    train(args.data, args.out, schedule=schedule, homes=homes, device=device, seed=args.seed)
+    train(args.data, args.out, schedule=schedule, device=device, seed=args.seed)
 
 
 if __name__ == "__main__":
