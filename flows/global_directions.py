@@ -22,6 +22,19 @@ def load_prompts(prompts: str | list[dict[str, Any]], pack: Pack) -> list[Prompt
     return check_prompts(prompts, default_neutral=pack.description.neutral)
 
 
+def warn_of_unknown_words(prompts: list[Prompt], pack: Pack) -> None:
+    """A log line for every prompt with words that the pack's CLIP never saw: they move the edit at random."""
+    for prompt in prompts:
+        words = [*pack.clip.unknown_words(prompt.target), *pack.clip.unknown_words(prompt.neutral)]
+        if words:
+            get_run_logger().warning(
+                "prompt %r: CLIP of pack %r does not know %s; choose other words or expect them to do nothing",
+                prompt.name,
+                pack.description.name,
+                ", ".join(repr(word) for word in dict.fromkeys(words)),
+            )
+
+
 @task(name="style-directions-shard", cache_policy=NO_CACHE, task_run_name="style directions {shard}")
 def style_directions_shard(
     config: StyleDirectionsConfig,
@@ -63,6 +76,7 @@ def global_directions(
     )
     loaded = use_pack(pack, device)
     checked = load_prompts(prompts, loaded)
+    warn_of_unknown_words(checked, loaded)
     store, other = open_run(run, inputs)
     channels = stage.load_channel_table(loaded, store, other)
     num_shards = stage.style_directions_num_shards(config, checked)

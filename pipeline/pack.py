@@ -11,23 +11,33 @@ import tempfile
 from functools import cached_property, lru_cache
 from importlib.resources import files as package_files
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors.torch import load as load_safetensors
+from torch import nn
 
 from pipeline.errors import PackError
 from pipeline.models.clip import CONFIG_FILE, MERGES_FILE, WEIGHTS_FILE, Clip, load_open_clip, load_packed_clip
+from pipeline.models.identity import IdentityNetwork, ResidualIdentity, ResidualIdentityConfig
+from pipeline.models.inverter import Inverter, ResidualInverter, ResidualInverterConfig
+from pipeline.models.oracle import Oracle, OracleConfig
 from pipeline.models.stylegan2 import Generator, GeneratorConfig
 from storage import MissingError, Store, read_table
 
 PACK_FILE = "pack.json"
 GENERATOR_FILE = "generator.safetensors"
+IDENTITY_FILE = "identity.safetensors"
+INVERTER_FILE = "inverter.safetensors"
+ORACLE_FILE = "oracle.safetensors"
 STATISTICS_FILE = "style_statistics.parquet"
 DIRECTIONS_FILE = "channel_directions.parquet"
 DEFAULT_PACK = "peeps"
+
+ConfigT = TypeVar("ConfigT", bound=BaseModel)
+ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
 
 class ClipSpec(BaseModel):
@@ -37,6 +47,9 @@ class ClipSpec(BaseModel):
 
     name: str | None = Field(None, description="open_clip model name; none means the pack's own files.")
     pretrained: str | None = Field(None, description="open_clip pretrained tag.")
+    whole_words: bool = Field(
+        False, description="Every word the pack's own CLIP knows is one token; prompts with other words are warned of."
+    )
 
 
 class PackDescription(BaseModel):
@@ -53,6 +66,9 @@ class PackDescription(BaseModel):
     licence: str = Field(description="Licence and credit of the weights and what they were trained on.")
     generator: GeneratorConfig = Field(description="Architecture of the generator.")
     clip: ClipSpec = Field(description="Where CLIP comes from.")
+    identity: ResidualIdentityConfig | None = Field(None, description="Identity network; none if it has none.")
+    inverter: ResidualInverterConfig | None = Field(None, description="Inverter; none if it has none.")
+    oracle: OracleConfig | None = Field(None, description="Attribute oracle; none if it has none.")
     files: dict[str, str] = Field(description="sha256 of every file of the pack.")
 
 
@@ -109,14 +125,55 @@ class Pack:
     @cached_property
     def generator(self) -> Generator:
         """The generator, ready to render."""
-        generator = Generator(self.description.generator)
-        weights = {k: v.float() for k, v in load_safetensors(self.read(GENERATOR_FILE)).items()}
+        return self._load_weights(Generator(self.description.generator), GENERATOR_FILE)
+
+    @cached_property
+    def identity(self) -> IdentityNetwork:
+        """The identity network.
+
+        Raises:
+            PackError: if the pack has none.
+        """
+        config = self._required("identity", self.description.identity)
+        return self._load_weights(ResidualIdentity(config), IDENTITY_FILE)
+
+    @cached_property
+    def inverter(self) -> Inverter:
+        """The inverter, from images to this generator's w_plus.
+
+        Raises:
+            PackError: if the pack has none.
+        """
+        config = self._required("inverter", self.description.inverter)
+        return self._load_weights(ResidualInverter(config), INVERTER_FILE)
+
+    @cached_property
+    def oracle(self) -> Oracle:
+        """The attribute oracle.
+
+        Raises:
+            PackError: if the pack has none.
+        """
+        config = self._required("oracle", self.description.oracle)
+        return self._load_weights(Oracle(config), ORACLE_FILE)
+
+    def _required(self, what: str, config: ConfigT | None) -> ConfigT:
+        if config is None:
+            raise PackError(
+                f"this needs a pack with an {what} network; {self.description.name!r} has none. "
+                f"Take another pack or leave out what asks for it."
+            )
+        return config
+
+    def _load_weights(self, module: ModuleT, name: str) -> ModuleT:
+        """Weights of a pack file, as float32 on the pack's device, gradients off."""
+        weights = {k: v.float() if v.is_floating_point() else v for k, v in load_safetensors(self.read(name)).items()}
         try:
-            generator.load_state_dict(weights, strict=True)
+            module.load_state_dict(weights, strict=True)
         except RuntimeError as error:
-            raise PackError(f"the generator's weights must fit its configuration; {str(error)[:300]}") from error
-        generator.eval().requires_grad_(False)
-        return generator.to(device=self.device).to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+            raise PackError(f"{name} must fit the configuration in {PACK_FILE}; {str(error)[:300]}") from error
+        module.eval().requires_grad_(False)
+        return module.to(device=self.device).to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
     @cached_property
     def clip(self) -> Clip:
@@ -128,7 +185,7 @@ class Pack:
             merges = Path(folder) / MERGES_FILE
             merges.write_bytes(self.read(MERGES_FILE))
             files = {name: self.read(name) for name in (CONFIG_FILE, WEIGHTS_FILE)}
-            return load_packed_clip(files, merges, device=self.device)
+            return load_packed_clip(files, merges, device=self.device, whole_words=spec.whole_words)
 
     def has(self, name: str) -> bool:
         """Whether the pack lists a file."""

@@ -79,12 +79,85 @@ WORDS: dict[str, dict[str, tuple[tuple[str, ...], tuple[str, ...]]]] = {
     },
 }
 
+# Phrases that no caption of the training holds, of words that it knows: what free wording looks like to the model.
+HELD_OUT_WORDS: dict[str, dict[str, str]] = {
+    "head": {
+        "afro": "big round afro hair",
+        "bald": "a shaved scalp",
+        "bangs": "hair with a shoulder length fringe",
+        "beanie": "a knit beanie",
+        "bob": "straight bob hair",
+        "bun": "a top knot of hair",
+        "curly": "long curls",
+        "dreadlocks": "long dreads",
+        "flat_top": "a hi-top haircut",
+        "hat": "a wide brimmed hat",
+        "hijab": "a head veil",
+        "long": "very long flowing hair",
+        "mohawk": "a punk hairstyle",
+        "pompadour": "a swept back quiff",
+        "short": "neat hair in a short haircut",
+        "turban": "a big wrapped turban",
+    },
+    "expression": {
+        "neutral": "a calm expression",
+        "smile": "a happy grin",
+        "laugh": "tears of a big laugh",
+        "angry": "a mad expression",
+        "sad": "an unhappy frown",
+        "surprised": "an astonished look",
+        "old": "an aged face with wrinkles",
+        "loving": "an infatuated look",
+    },
+    "facial_hair": {
+        "none": "a beardless chin",
+        "beard": "a big bushy beard",
+        "goatee": "a goatee on the chin",
+        "moustache": "a bushy moustache",
+        "handlebar": "a long handlebar moustache",
+    },
+    "accessories": {
+        "none": "eyes with no glasses",
+        "glasses": "reading spectacles",
+        "sunglasses": "dark sunglasses",
+        "eyepatch": "a black pirate patch on the eye",
+    },
+    "skin": {
+        "pale": "very fair skin",
+        "tan": "tanned olive skin",
+        "brown": "very brown skin",
+        "dark": "very black skin",
+    },
+    "hair_color": {
+        "black": "dark black hair",
+        "brown": "dark chestnut hair",
+        "blond": "fair golden hair",
+        "red": "bright ginger hair",
+        "gray": "silver gray hair",
+        "pink": "hair dyed in rose",
+    },
+    "clothing": {
+        "blue": "clothes in blue",
+        "green": "clothes in green",
+        "yellow": "clothes in yellow",
+        "pink": "clothes in pink",
+        "red": "clothes in red",
+    },
+    "background": {
+        "white": "a very plain white background",
+        "blue": "a background in light blue",
+        "green": "a background in light green",
+        "gray": "a background in grey",
+    },
+}
+
 SUBJECTS = ("face", "person", "portrait", "character", "head", "peep", "cartoon face", "human face", "guy", "someone")
 FRAMES = ("{}", "{}.", "this is {}", "a picture of {}", "an image showing {}", "here we see {}")
 HELD_OUT_FRAMES = ("look at {}", "one more drawing: {}", "there is {}", "we meet {} here", "{}, drawn by hand")
 HELD_OUT_TEMPLATES = frozenset(range(3, 80, 5))  # a fifth of the ImageNet templates is never trained on
 HIDES_HAIR = frozenset({"bald", "beanie", "hat", "hijab", "turban"})
 
+_LETTERS = "abcdefghijklmnopqrstuvwxyzaaeeiioo"  # vowels more often, as in words
 _HEAD = [a.name for a in ATTRIBUTES].index("head")
 _COLOR = [a.name for a in ATTRIBUTES].index("hair_color")
 
@@ -141,6 +214,15 @@ def frame(body: str, rng: np.random.Generator, *, held_out_forms: bool) -> str:
         return OPENAI_IMAGENET_TEMPLATES[int(rng.choice(numbers))](body)
     article = "" if rng.random() < 0.3 else "an " if body[0] in "aeiou" else "a "
     return str(rng.choice(HELD_OUT_FRAMES if held_out_forms else FRAMES)).format(article + body)
+
+
+def add_unknown_words(text: str, rng: np.random.Generator) -> str:
+    """One or two made-up words somewhere in the text: they claim nothing, so training learns to pass them over."""
+    words = text.split()
+    for _ in range(int(rng.integers(1, 3))):
+        made_up = "".join(rng.choice(list(_LETTERS), size=int(rng.integers(3, 10))))
+        words.insert(int(rng.integers(0, len(words) + 1)), made_up)
+    return " ".join(words)
 
 
 def _join(phrases: list[str], rng: np.random.Generator) -> str:

@@ -21,10 +21,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from examples.peeps.captions import WORDS, claims_hold, frame, visible_labels, write_caption
+from examples.peeps.captions import WORDS, add_unknown_words, claims_hold, frame, visible_labels, write_caption
 from examples.peeps.domain import ATTRIBUTES
+from examples.peeps.images import augment, to_images
 from examples.peeps.tokenizer import write_merges
-from examples.peeps.train_generator import to_images
 from kernels import resize_normalize
 
 MEAN = (0.5, 0.5, 0.5)
@@ -34,6 +34,7 @@ BATCH = 64
 LEARNING_RATE = 1e-3
 WARMUP = 100
 HEADS_WEIGHT = 0.5
+UNKNOWN_WORDS = 0.3  # share of the captions with made-up words in them
 
 
 def model_config(vocab_size: int) -> dict[str, object]:
@@ -49,20 +50,6 @@ def model_config(vocab_size: int) -> dict[str, object]:
             "layers": 2,
         },
     }
-
-
-def augment(images: Tensor, rng: torch.Generator) -> Tensor:
-    """Random shift by up to 2 px, blur, contrast and noise; a quarter of the images stay as they are."""
-    n = images.shape[0]
-    dy, dx = (int(v) for v in torch.randint(-2, 3, (2,), generator=rng))
-    shifted = torch.roll(images, (dy, dx), dims=(2, 3))
-    blurred = F.avg_pool2d(F.pad(shifted, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
-    mix = torch.rand(n, 1, 1, 1, generator=rng)
-    out = torch.lerp(shifted, blurred, mix)
-    out = out * (1 + 0.1 * torch.randn(n, 1, 1, 1, generator=rng))
-    out = out + 0.08 * torch.rand(n, 1, 1, 1, generator=rng) * torch.randn(out.shape, generator=rng)
-    plain = torch.rand(n, 1, 1, 1, generator=rng) < 0.25
-    return torch.where(plain, images, out)
 
 
 def match_loss(logits: Tensor, holds: Tensor) -> Tensor:
@@ -134,7 +121,8 @@ def train(data: Path, out: Path, *, steps: int, device: str, seed: int) -> None:
         holds = torch.from_numpy(claims_hold([c.claims for c in captions], labels[pick])).to(device)
         embedded = model.encode_image(resize_normalize(batch, 112, mean=MEAN, std=STD))
         image = F.normalize(embedded, dim=-1)
-        text = F.normalize(model.encode_text(tokenize([c.text for c in captions]).to(device)), dim=-1)
+        texts = [add_unknown_words(c.text, words) if words.random() < UNKNOWN_WORDS else c.text for c in captions]
+        text = F.normalize(model.encode_text(tokenize(texts).to(device)), dim=-1)
         logits = model.logit_scale.exp().clamp(max=100) * image @ text.T
         loss = (match_loss(logits, holds) + match_loss(logits.T, holds.T)) / 2
         truth = torch.from_numpy(labels[pick]).to(device)
@@ -160,7 +148,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("build/peeps"))
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--steps", type=int, default=2400)
+    parser.add_argument("--steps", type=int, default=2900)
     args = parser.parse_args()
     device = ("cuda" if torch.cuda.is_available() else "cpu") if args.device == "auto" else args.device
     train(args.data, args.out, steps=args.steps, device=device, seed=args.seed)

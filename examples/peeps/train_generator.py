@@ -26,6 +26,7 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from examples.peeps.domain import ATTRIBUTES, W_DIM, Z_DIM, w_block
+from examples.peeps.images import to_images
 from examples.peeps.muon import Muon
 from examples.peeps.render import draw
 from pipeline.models.stylegan2 import Generator, GeneratorConfig
@@ -53,13 +54,14 @@ HOMES: dict[str, dict[str, int]] = {
     "b32.conv0": _COLORS,
 }
 
+
 @dataclass(frozen=True)
 class Schedule:
     """How long and how hard to train; steps are batches."""
 
     batch: int = 16
     steps_64: int = 1200
-    steps_128: int = 3400
+    steps_128: int = 2600
     learning_rate: float = 0.05  # of the convolutions, under Muon
     other_learning_rate: float = 5e-3  # of the constant, the biases and toRGB, under Adam
     cool_from: float = 0.5  # cosine to zero from here
@@ -152,11 +154,6 @@ def reconstruction_loss(image: Tensor, target: Tensor, weight: Tensor) -> Tensor
     rows = (weight[:, :, 1:] * (difference[:, :, 1:] - difference[:, :, :-1]).abs()).mean()
     columns = (weight[..., 1:] * (difference[..., 1:] - difference[..., :-1]).abs()).mean()
     return pixel + pooled + rows + columns
-
-
-def to_images(batch: np.ndarray) -> Tensor:
-    """uint8 [n, r, r, 3] to [n, 3, r, r] in [-1, 1]."""
-    return torch.from_numpy(batch).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
 def render_at(generator: Generator, w: Tensor, resolution: int) -> Tensor:

@@ -6,6 +6,7 @@ Letters: n image or text, d embedding width.
 import io
 import json
 import logging
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ log = logging.getLogger(__name__)
 CONFIG_FILE = "open_clip_config.json"
 WEIGHTS_FILE = "open_clip_model.safetensors"
 MERGES_FILE = "merges.txt.gz"
+_WORD = re.compile(r"[^\W\d_]+")
 
 
 class Clip:
@@ -37,6 +39,7 @@ class Clip:
         image_size: input size in pixels.
         mean: per channel, on [0, 1] RGB.
         std: per channel, on [0, 1] RGB.
+        whole_words: every word of the training texts is one token, so a word in pieces is one it never saw.
     """
 
     def __init__(
@@ -47,11 +50,13 @@ class Clip:
         image_size: int,
         mean: tuple[float, float, float],
         std: tuple[float, float, float],
+        whole_words: bool = False,
     ) -> None:
         self.model: Any = model.eval().requires_grad_(False)
         self.tokenize = tokenize
         self.image_size = image_size
         self.mean, self.std = mean, std
+        self.whole_words = whole_words
 
     @property
     def device(self) -> torch.device:
@@ -80,6 +85,12 @@ class Clip:
         with torch.no_grad():
             return unit_vectors(self.model.encode_text(tokens.to(self.device)))
 
+    def unknown_words(self, text: str) -> list[str]:
+        """Words of a text that the model never saw, in order; empty for models that spell words in pieces."""
+        if not self.whole_words:
+            return []
+        return [word for word in _WORD.findall(text) if len(self.tokenize.encode(word)) > 1]
+
     def encode_prompt(self, text: str, templates: Sequence[str]) -> Float[Tensor, "d"]:
         """Unit embedding of a text averaged over templates: normalise each, mean, normalise (CLIP zero-shot)."""
         return unit_vectors(self.encode_texts([template.format(text) for template in templates]).mean(dim=0))
@@ -99,13 +110,14 @@ class Clip:
         return direction
 
 
-def load_packed_clip(files: dict[str, bytes], merges: Path, *, device: str) -> Clip:
+def load_packed_clip(files: dict[str, bytes], merges: Path, *, device: str, whole_words: bool = False) -> Clip:
     """CLIP from a pack: open_clip's configuration, safetensors weights (fp16 is widened), own byte-pair merges.
 
     Args:
         files: contents of ``CONFIG_FILE`` and ``WEIGHTS_FILE``.
         merges: local path of the gzipped merges (open_clip's tokenizer reads a path).
         device: torch device.
+        whole_words: see ``Clip``.
     Raises:
         PackError: if configuration and weights do not fit each other.
     """
@@ -124,6 +136,7 @@ def load_packed_clip(files: dict[str, bytes], merges: Path, *, device: str) -> C
         image_size=config["model_cfg"]["vision_cfg"]["image_size"],
         mean=tuple(preprocess["mean"]),
         std=tuple(preprocess["std"]),
+        whole_words=whole_words,
     )
 
 

@@ -1,0 +1,306 @@
+"""Measure the pack against what it promises, on drawings and seeds that nothing was trained on.
+
+    python -m examples.peeps.evaluate --pack pipeline/packs/peeps
+
+Prints a table and writes it into the pack as ``evaluation.json`` and ``evaluation.md``.
+"""
+
+import argparse
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+from tqdm import tqdm
+
+from examples.peeps.captions import WORDS, claims_hold, frame, sentence, visible_labels
+from examples.peeps.domain import ATTRIBUTES, label_names
+from examples.peeps.images import to_images
+from examples.peeps.judge import judge, read_labels
+from examples.peeps.render import draw, held_out, sample_labels, sample_split
+from examples.peeps.train_identity import identity_numbers, is_held_out, verification_auc
+from examples.peeps.train_inverter import one_hot_w
+from kernels import unit_vectors
+from pipeline.pack import Pack, load_pack
+from pipeline.prompts import templates
+from pipeline.sampling import sample_w_plus
+from pipeline.stages.style_directions import ChannelTable, compute_style_direction, load_channel_table
+
+TEMPLATES = "imagenet_79"
+TEST_SEED = 777  # of drawings; training used 0 to 99
+FIRST_SEED = 500_000  # of latents
+TUNING_SEEDS = 24  # choose the strength
+STRENGTHS = (4.0, 6.0, 9.0, 13.0)
+CHANNELS = (1, 2, 4, 8)
+
+# One prompt per shape category that stands out, and colours: attribute, category, target text.
+EDITS = (
+    ("accessories", "glasses", "a face with glasses"),
+    ("accessories", "sunglasses", "a face with sunglasses"),
+    ("accessories", "eyepatch", "a face with an eyepatch"),
+    ("expression", "smile", "a smiling face"),
+    ("expression", "angry", "an angry face"),
+    ("expression", "sad", "a sad face"),
+    ("expression", "surprised", "a surprised face"),
+    ("expression", "old", "an old face with wrinkles"),
+    ("facial_hair", "beard", "a face with a beard"),
+    ("facial_hair", "moustache", "a face with a moustache"),
+    ("facial_hair", "goatee", "a face with a goatee"),
+    ("head", "mohawk", "a face with a mohawk"),
+    ("head", "turban", "a face with a turban"),
+    ("head", "afro", "a face with an afro"),
+    ("head", "bald", "a bald face"),
+    ("head", "hijab", "a face with a hijab"),
+    ("head", "long", "a face with long hair"),
+    ("skin", "dark", "a face with dark skin"),
+    ("clothing", "green", "a person wearing a green shirt"),
+    ("background", "blue", "a face with a blue background"),
+)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the table; ``at_least`` is false where small is good."""
+
+    what: str
+    value: float
+    wanted: float
+    at_least: bool = True
+    detail: str = ""
+
+    @property
+    def holds(self) -> bool:
+        """Whether the promise is kept."""
+        return self.value >= self.wanted if self.at_least else self.value <= self.wanted
+
+
+def batched(function: Callable[[Tensor], Tensor], items: Tensor, size: int = 50) -> Tensor:
+    """A function of a batch, over many batches, without gradients."""
+    with torch.no_grad():
+        return torch.cat([function(part) for part in items.split(size)])
+
+
+def draw_test_set(labels: np.ndarray) -> Tensor:
+    """Drawings of labels, [n, 3, r, r] in [-1, 1]."""
+    return to_images(np.stack([draw(label) for label in labels]))
+
+
+def generator_error(pack: Pack, labels: np.ndarray, images: Tensor) -> Finding:
+    """L1 of held-out combinations drawn from their one-hot w."""
+    w, _ = one_hot_w(labels)
+    error = float((batched(lambda x: pack.generator(x).clamp(-1, 1), w) - images).abs().mean())
+    return Finding("generator: L1 on held-out label combinations, range [-1, 1]", error, 0.03, at_least=False)
+
+
+def sample_certainty(pack: Pack, psi: float, wanted: float) -> Finding:
+    """The oracle's largest probability, meant over attributes and samples."""
+    w = sample_w_plus(pack.generator, range(FIRST_SEED, FIRST_SEED + 500), psi=psi)
+    with torch.no_grad():
+        largest = [
+            torch.stack([p.amax(dim=1) for p in pack.oracle.probabilities(pack.generator(x).clamp(-1, 1)).values()])
+            for x in w.split(50)
+        ]
+    value = float(torch.cat(largest, dim=1).mean())
+    return Finding(f"generator: oracle's mean largest probability on samples, psi {psi}", value, wanted)
+
+
+def coverage(pack: Pack) -> Finding:
+    """Categories that appear in 2,000 samples and stay under twice their share."""
+    w = sample_w_plus(pack.generator, range(FIRST_SEED, FIRST_SEED + 2000), psi=1.0)
+    labels = np.concatenate([read_labels(pack.oracle, batched(pack.generator, x)) for x in w.split(50)])
+    good, bad = 0, []
+    for number, attribute in enumerate(ATTRIBUTES):
+        for category, name in enumerate(attribute.categories):
+            share = attribute.slots.count(category) / len(attribute.slots)
+            found = float((labels[:, number] == category).mean())
+            if attribute.name == "hair_color":  # many heads draw black ink whatever the label says
+                visible = visible_labels(sample_labels(20_000, TEST_SEED))[:, number]
+                share = float((visible[visible >= 0] == category).mean())
+            if 0 < found <= 2 * share:
+                good += 1
+            else:
+                bad.append(f"{attribute.name} {name}: {found:.3f} of {share:.3f}")
+    total = sum(len(a.categories) for a in ATTRIBUTES)
+    return Finding(
+        "generator: share of categories seen in 2,000 samples, none over 2x its share",
+        good / total,
+        1.0,
+        detail="; ".join(bad),
+    )
+
+
+def edit(pack: Pack, styles: Tensor, table: ChannelTable, text: Tensor, strength: float, channels: int) -> Tensor:
+    """Images of styles moved along the direction of a text."""
+    found = compute_style_direction(table, text, num_channels=channels)
+    moved = styles.clone()
+    for row, value in zip(found.rows, found.value, strict=True):
+        position = pack.generator.space.position(int(table.layer[row]), int(table.channel[row]))
+        moved[:, position] += strength * float(value)
+    return batched(pack.generator.render, moved)
+
+
+def editability(pack: Pack, count: int) -> tuple[list[Finding], list[dict[str, object]]]:
+    """Global directions from the pack's exact table: hits and the rest kept, strength and channel count per prompt.
+
+    Both settings are chosen on seeds of their own: the most hits among those that keep 90 %.
+    """
+    table = load_channel_table(pack)
+    tuning = pack.generator.styles(sample_w_plus(pack.generator, range(FIRST_SEED - TUNING_SEEDS, FIRST_SEED), psi=0.7))
+    test = pack.generator.styles(sample_w_plus(pack.generator, range(FIRST_SEED, FIRST_SEED + count), psi=0.7))
+    seen = [read_labels(pack.oracle, batched(pack.generator.render, x)) for x in (tuning, test)]
+    rows: list[dict[str, object]] = []
+    for attribute, category, target in tqdm(EDITS, desc="editing", mininterval=5):
+        text = pack.clip.text_direction(target, pack.description.neutral, templates(TEMPLATES)).cpu()
+        best, setting = (-1.0, -1.0), (STRENGTHS[0], CHANNELS[0])
+        for channels in CHANNELS:
+            for strength in STRENGTHS:
+                after = read_labels(pack.oracle, edit(pack, tuning, table, text, strength, channels))
+                verdict = judge(seen[0], after, attribute=attribute, category=category)
+                hit, kept = float(verdict.hit.mean()), float(verdict.kept.mean())
+                score = (hit, kept) if kept >= 0.9 else (hit - 1, kept)
+                if score > best:
+                    best, setting = score, (strength, channels)
+        after = read_labels(pack.oracle, edit(pack, test, table, text, *setting))
+        verdict = judge(seen[1], after, attribute=attribute, category=category)
+        rows.append(
+            {
+                "prompt": target,
+                "strength": setting[0],
+                "channels": setting[1],
+                "hit": float(verdict.hit.mean()),
+                "kept": float(verdict.kept.mean()),
+            }
+        )
+    hit = float(np.mean([row["hit"] if row["kept"] >= 0.9 else 0.0 for row in rows]))
+    kept = float(np.mean([row["kept"] for row in rows]))
+    what = f"editability: target hit where 90 % of the rest is kept, {len(rows)} prompts, {count} seeds"
+    return [Finding(what, hit, 0.8, detail=f"{kept:.3f} of the other attributes kept on average")], rows
+
+
+def oracle_accuracy(pack: Pack, labels: np.ndarray, images: Tensor) -> Finding:
+    """Worst attribute on drawings of held-out combinations."""
+    guesses = read_labels(pack.oracle, images)
+    scores = {name: float((guesses == labels)[labels[:, i] >= 0, i].mean()) for i, name in enumerate(label_names())}
+    return Finding("oracle: accuracy on drawings, worst attribute", min(scores.values()), 0.99, detail=_listed(scores))
+
+
+def zero_shot(pack: Pack, labels: np.ndarray, images: Tensor) -> list[Finding]:
+    """CLIP's accuracy per attribute with sentence forms that it was not trained on."""
+    rng = np.random.default_rng(7)
+    embedded = batched(pack.clip.encode_images, images)
+    scores = {}
+    for number, attribute in enumerate(ATTRIBUTES):
+        classes = []
+        for category in attribute.categories:
+            nouns = WORDS[attribute.name][category][0]
+            texts = [frame(f"face with {noun}", rng, held_out_forms=True) for noun in nouns for _ in range(3)]
+            classes.append(unit_vectors(pack.clip.encode_texts(texts).mean(dim=0)))
+        guess = (embedded @ torch.stack(classes).T).argmax(dim=1).numpy()
+        seen = labels[:, number] >= 0
+        scores[attribute.name] = float((guess == labels[:, number])[seen].mean())
+    mean = float(np.mean(list(scores.values())))
+    what = "CLIP: zero-shot accuracy with held-out sentence forms"
+    return [
+        Finding(f"{what}, worst attribute", min(scores.values()), 0.9, detail=_listed(scores)),
+        Finding(f"{what}, mean", mean, 0.97),
+    ]
+
+
+def retrieval(pack: Pack) -> Finding:
+    """Recall@1 of the full description among 1,000; any caption whose every claim holds is right."""
+    rng = np.random.default_rng(TEST_SEED)
+    labels = visible_labels(sample_split(1000, TEST_SEED + 1, validation=True))
+    claims = [{i: int(c) for i, c in enumerate(row) if c >= 0} for row in labels]
+    shuffled = [dict(rng.permutation(list(c.items())).tolist()) for c in claims]
+    texts = [sentence(c, rng, held_out_forms=True) for c in shuffled]
+    images = batched(pack.clip.encode_images, draw_test_set(labels.clip(min=0)))
+    captions = torch.cat([pack.clip.encode_texts(texts[i : i + 50]) for i in range(0, len(texts), 50)])
+    best = (images @ captions.T).argmax(dim=1).numpy()
+    right = claims_hold(claims, labels)[np.arange(len(labels)), best]
+    return Finding("CLIP: image-to-text retrieval among 1,000 captions, recall@1", float(right.mean()), 0.6)
+
+
+def identity_auc(pack: Pack) -> Finding:
+    """Verification of identities never trained on, expression, accessories and clothing all different."""
+    labels = sample_labels(40_000, TEST_SEED + 2)
+    labels = labels[held_out(labels) & is_held_out(identity_numbers(labels))][:800]
+    embedded = batched(pack.identity.embed, draw_test_set(labels))
+    what = "identity: AUC same against different with other expression, accessory and clothes"
+    return Finding(what, verification_auc(embedded, labels), 0.99, detail="identities never trained on")
+
+
+def inversion(pack: Pack, labels: np.ndarray, images: Tensor) -> list[Finding]:
+    """Reconstructions of held-out drawings."""
+    drawn = batched(lambda x: pack.generator(pack.inverter.invert(x)).clamp(-1, 1), images)
+    guesses = read_labels(pack.oracle, drawn)
+    agree = {name: float((guesses == labels)[labels[:, i] >= 0, i].mean()) for i, name in enumerate(label_names())}
+    return [
+        Finding("inverter: L1 on held-out drawings", float((drawn - images).abs().mean()), 0.06, at_least=False),
+        Finding(
+            "inverter: oracle finds the true attributes in the reconstruction, mean",
+            float(np.mean(list(agree.values()))),
+            0.95,
+            detail=_listed(agree),
+        ),
+    ]
+
+
+def _listed(scores: dict[str, float]) -> str:
+    return ", ".join(f"{name} {value:.3f}" for name, value in scores.items())
+
+
+def to_markdown(findings: Iterable[Finding], edits: list[dict[str, object]]) -> str:
+    """The two tables as Markdown."""
+    lines = ["| what | wanted | found | |", "|---|---|---|---|"]
+    for f in findings:
+        sign = "at least" if f.at_least else "at most"
+        lines.append(f"| {f.what} | {sign} {f.wanted} | {f.value:.3f}{'' if f.holds else ' (missed)'} | {f.detail} |")
+    lines += ["", "| prompt | strength | channels | target hit | others kept |", "|---|---|---|---|---|"]
+    lines += [
+        f"| {e['prompt']} | {e['strength']} | {e['channels']} | {e['hit']:.2f} | {e['kept']:.2f} |" for e in edits
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pack", default="peeps", help="name or folder")
+    parser.add_argument("--count", type=int, default=500, help="held-out drawings")
+    parser.add_argument("--edits", type=int, default=200, help="seeds edited per prompt")
+    args = parser.parse_args()
+    pack = load_pack(args.pack, device="cpu")
+    labels = sample_split(args.count, TEST_SEED, validation=True)
+    images, visible = draw_test_set(labels), visible_labels(labels)
+    edited, edits = editability(pack, args.edits)
+    findings = [
+        generator_error(pack, labels, images),
+        sample_certainty(pack, 0.7, 0.97),
+        sample_certainty(pack, 1.0, 0.93),
+        coverage(pack),
+        *edited,
+        oracle_accuracy(pack, visible, images),
+        *zero_shot(pack, visible, images),
+        retrieval(pack),
+        identity_auc(pack),
+        *inversion(pack, visible, images),
+    ]
+    table = Table("what", "wanted", "found", "")
+    for f in findings:
+        table.add_row(
+            f.what, f"{'>=' if f.at_least else '<='} {f.wanted}", f"{f.value:.3f}", "" if f.holds else "missed"
+        )
+    Console().print(table)
+    record = {"findings": [{**asdict(f), "holds": f.holds} for f in findings], "edits": edits}
+    pack.store.write_bytes("evaluation.json", (json.dumps(record, indent=2) + "\n").encode())
+    pack.store.write_bytes("evaluation.md", to_markdown(findings, edits).encode())
+    print(f"written to {Path(pack.store.uri) / 'evaluation.md'}")
+
+
+if __name__ == "__main__":
+    main()
