@@ -15,6 +15,7 @@ import pyarrow as pa
 from storage import IMAGE_TYPE
 
 STRING, INT32, INT64, FLOAT = pa.string(), pa.int32(), pa.int64(), pa.float32()
+ATTRIBUTES_TYPE = pa.list_(pa.struct([("attribute", STRING), ("category", STRING), ("probability", FLOAT)]))
 
 
 @dataclass(frozen=True)
@@ -175,6 +176,16 @@ SCORES = Artifact(
         Column("clip_gain", FLOAT, "clip_similarity less that of the original image."),
         Column("clip_direction", FLOAT, "Cosine of the image's move and the text's move in CLIP space, -1 to 1."),
         Column("pixel_distance", FLOAT, "Mean absolute difference to the original, on [0, 1]."),
+        Column(
+            "identity_similarity",
+            FLOAT,
+            "Cosine of the identity embeddings of edited and original image, -1 to 1; null without such a network.",
+        ),
+        Column(
+            "attributes",
+            ATTRIBUTES_TYPE,
+            "The oracle's category for every attribute and its probability; null without an oracle.",
+        ),
     ),
 )
 
@@ -187,6 +198,7 @@ SUMMARY = Artifact(
         Column("mean_clip_gain", FLOAT, "Mean clip_gain."),
         Column("mean_clip_direction", FLOAT, "Mean clip_direction."),
         Column("mean_pixel_distance", FLOAT, "Mean pixel_distance."),
+        Column("mean_identity_similarity", FLOAT, "Mean identity_similarity; null without an identity network."),
         Column("status", STRING, "ok or failed."),
         Column("error", STRING, "Why it failed; null where ok."),
     ),

@@ -11,8 +11,11 @@ import torch
 from safetensors.torch import save
 
 from pipeline.models.clip import CONFIG_FILE, MERGES_FILE, WEIGHTS_FILE
+from pipeline.models.identity import ResidualIdentity, ResidualIdentityConfig
+from pipeline.models.inverter import ResidualInverter, ResidualInverterConfig
+from pipeline.models.oracle import Oracle, OracleConfig
 from pipeline.models.stylegan2 import Generator, GeneratorConfig
-from pipeline.pack import GENERATOR_FILE, Pack, load_pack, write_pack
+from pipeline.pack import GENERATOR_FILE, IDENTITY_FILE, INVERTER_FILE, ORACLE_FILE, Pack, load_pack, write_pack
 from storage import Store
 
 os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
@@ -25,6 +28,12 @@ TINY_CLIP = {
     "vision_cfg": {"image_size": 16, "layers": 1, "width": 32, "head_width": 16, "patch_size": 8},
     "text_cfg": {"context_length": 64, "vocab_size": 512 + len(MERGES) + 2, "width": 32, "heads": 2, "layers": 1},
 }
+TINY_NETWORKS = (ResidualIdentity, ResidualInverter, Oracle)
+TINY_CONFIGS = (
+    ResidualIdentityConfig(resolution=16, widths=(4, 6), embed_dim=8, attributes=("shade",)),
+    ResidualInverterConfig(resolution=16, widths=(4, 6), num_ws=TINY_GENERATOR.style_space.num_ws, w_dim=8),
+    OracleConfig(resolution=16, widths=(4, 6), attributes={"shade": ("light", "dark"), "hue": ("a", "b", "c")}),
+)
 PROMPT_ROWS = [
     {"name": "hat", "target": "a face with a hat", "neutral": "a face"},
     {"name": "Red Hair", "target": "a face with red hair", "neutral": "a face", "strengths": [2.0, 6.0]},
@@ -37,9 +46,13 @@ def write_tiny_pack(folder: Path) -> Path:
     generator = Generator(TINY_GENERATOR)
     generator.mapping.w_avg.copy_(generator.map(torch.randn(500, 8))[:, 0].mean(dim=0).detach())
     clip = open_clip.CLIP(**TINY_CLIP)
+    identity, inverter, oracle = (f(c) for f, c in zip(TINY_NETWORKS, TINY_CONFIGS, strict=True))
     preprocess = {"mean": [0.5] * 3, "std": [0.5] * 3}
     files = {
         GENERATOR_FILE: save(generator.state_dict()),
+        IDENTITY_FILE: save(identity.state_dict()),
+        INVERTER_FILE: save(inverter.state_dict()),
+        ORACLE_FILE: save(oracle.state_dict()),
         WEIGHTS_FILE: save(clip.state_dict()),
         CONFIG_FILE: json.dumps({"model_cfg": TINY_CLIP, "preprocess_cfg": preprocess}).encode(),
         MERGES_FILE: gzip.compress("\n".join(["#version", *MERGES]).encode(), mtime=0),
@@ -53,7 +66,10 @@ def write_tiny_pack(folder: Path) -> Path:
         "num_channels": 5,
         "licence": "none",
         "generator": TINY_GENERATOR,
-        "clip": {},
+        "clip": {"whole_words": True},
+        "identity": TINY_CONFIGS[0],
+        "inverter": TINY_CONFIGS[1],
+        "oracle": TINY_CONFIGS[2],
     }
     write_pack(Store(str(folder)), description, files)
     return folder

@@ -55,7 +55,13 @@ def compute_contact_sheet(columns: Sequence[Cell], row_labels: Sequence[str]) ->
 def compute_summary(prompts: pa.Table, scores: pa.Table) -> pa.Table:
     """Means of the scores per prompt and strength, in list order; failed prompts keep a row with their error."""
     means = scores.group_by(["prompt_id", "strength"], use_threads=False).aggregate(
-        [("image_id", "count"), ("clip_gain", "mean"), ("clip_direction", "mean"), ("pixel_distance", "mean")]
+        [
+            ("image_id", "count"),
+            ("clip_gain", "mean"),
+            ("clip_direction", "mean"),
+            ("pixel_distance", "mean"),
+            ("identity_similarity", "mean"),
+        ]
     )
     rows = []
     for prompt in prompts.to_pylist():
@@ -69,6 +75,7 @@ def compute_summary(prompts: pa.Table, scores: pa.Table) -> pa.Table:
                     "mean_clip_gain": found.get("clip_gain_mean"),
                     "mean_clip_direction": found.get("clip_direction_mean"),
                     "mean_pixel_distance": found.get("pixel_distance_mean"),
+                    "mean_identity_similarity": found.get("identity_similarity_mean"),
                     "status": prompt["status"],
                     "error": prompt["error"],
                 }

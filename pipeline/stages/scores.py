@@ -1,8 +1,10 @@
-"""Scores of edits: how much closer CLIP finds the image to the prompt, and how much of the picture changed.
+"""Scores of edits: how much closer CLIP finds the image to the prompt, how much of the picture and who it shows
+changed, and, where the pack has an oracle, what the image shows.
 
 Letters: n image, d CLIP width.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +16,7 @@ from torch import Tensor
 import storage
 from kernels import unit_vectors
 from pipeline.config import ScoresConfig
-from pipeline.models.clip import Clip
+from pipeline.models.oracle import Oracle
 from pipeline.pack import Pack
 from pipeline.prompts import ORIGINAL, templates
 from pipeline.schemas import PROMPTS, SCORES
@@ -34,7 +36,7 @@ class PromptEmbedding:
 
 @dataclass(frozen=True)
 class EditScores:
-    """One edit's scores; see the scores artifact."""
+    """One edit's scores in CLIP space and pixels; see the scores artifact."""
 
     clip_similarity: float
     clip_gain: float
@@ -59,14 +61,27 @@ def compute_scores(
     )
 
 
-def embed_images(clip: Clip, images: UInt8[np.ndarray, "n r r 3"], *, batch_size: int) -> Float[Tensor, "n d"]:
-    """Unit embeddings of 8-bit RGB images."""
+def compute_embeddings(
+    embed: Callable[[Tensor], Tensor], images: UInt8[np.ndarray, "n r r 3"], *, batch_size: int
+) -> Float[Tensor, "n d"]:
+    """What a network makes of 8-bit RGB images, given to it in [-1, 1], batch by batch without gradients."""
     parts = []
     for start in range(0, len(images), batch_size):
         x = torch.from_numpy(images[start : start + batch_size]).permute(0, 3, 1, 2).float() / 127.5 - 1
         with torch.no_grad():
-            parts.append(clip.encode_images(x).cpu())
+            parts.append(embed(x).cpu())
     return torch.cat(parts)
+
+
+def name_attributes(oracle: Oracle, probabilities: Float[Tensor, "n k"]) -> list[list[dict[str, object]]]:
+    """The likeliest category of every attribute, per image; ``probabilities`` of all attributes side by side."""
+    named: list[list[dict[str, object]]] = [[] for _ in range(len(probabilities))]
+    parts = probabilities.split(oracle.sizes, dim=1)
+    for (attribute, categories), part in zip(oracle.config.attributes.items(), parts, strict=True):
+        largest, number = part.max(dim=1)
+        for row, p, k in zip(named, largest.tolist(), number.tolist(), strict=True):
+            row.append({"attribute": attribute, "category": categories[k], "probability": p})
+    return named
 
 
 def scores_hash(config: ScoresConfig, pack: Pack, dataset: Input) -> str:
@@ -103,7 +118,9 @@ def _score_rows(
     if not rows:
         return []
     images = np.stack([storage.decode_image(row["image"]["bytes"]) for row in rows])
-    embedded = embed_images(pack.clip, images, batch_size=config.batch_size)
+    embedded = compute_embeddings(pack.clip.encode_images, images, batch_size=config.batch_size)
+    identity = _identity(pack, images, config.batch_size)
+    attributes = _attributes(pack, images, config.batch_size)
     original = {row["latent_id"]: i for i, row in enumerate(rows) if row["prompt_id"] == ORIGINAL}
     scored = []
     for i, row in enumerate(rows):
@@ -113,5 +130,25 @@ def _score_rows(
         distance = float(np.abs(images[i].astype(np.int16) - images[base].astype(np.int16)).mean()) / 255
         scores = compute_scores(embedded[base], embedded[i], prompts[row["prompt_id"]], pixel_distance=distance)
         key = {k: row[k] for k in ("image_id", "latent_id", "prompt_id", "strength")}
-        scored.append({**key, **vars(scores)})
+        similarity = None if identity is None else float(identity[base] @ identity[i])
+        scored.append({**key, **vars(scores), "identity_similarity": similarity, "attributes": attributes[i]})
     return scored
+
+
+def _identity(pack: Pack, images: UInt8[np.ndarray, "n r r 3"], batch_size: int) -> Tensor | None:
+    if pack.description.identity is None:
+        return None
+    return compute_embeddings(lambda x: pack.identity.embed(x.to(pack.device)), images, batch_size=batch_size)
+
+
+def _attributes(
+    pack: Pack, images: UInt8[np.ndarray, "n r r 3"], batch_size: int
+) -> list[list[dict[str, object]]] | list[None]:
+    if pack.description.oracle is None:
+        return [None] * len(images)
+    probabilities = compute_embeddings(
+        lambda x: torch.cat(list(pack.oracle.probabilities(x.to(pack.device)).values()), dim=1),
+        images,
+        batch_size=batch_size,
+    )
+    return name_attributes(pack.oracle, probabilities)

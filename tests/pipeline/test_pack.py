@@ -89,3 +89,16 @@ def test_check_activation_unknown_names_are_refused():
 
 def test_built_in_packs_has_peeps():
     assert "peeps" in built_in_packs()
+
+
+def test_clip_names_the_words_it_never_saw(tiny_pack: Pack):
+    assert tiny_pack.clip.unknown_words("face, Wizard hat 9") == ["Wizard"]
+
+
+def test_clip_that_spells_words_in_pieces_knows_them_all(tiny_pack: Pack):
+    clip = tiny_pack.clip
+    clip.whole_words = False
+    try:
+        assert clip.unknown_words("a wizard") == []
+    finally:
+        clip.whole_words = True

@@ -1,0 +1,126 @@
+"""The parts of the peeps recipe that can be wrong without anybody seeing it in a picture."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from examples.peeps.captions import HELD_OUT_WORDS, WORDS, add_unknown_words, visible_labels
+from examples.peeps.domain import ATTRIBUTES, label_names
+from examples.peeps.fit import fit
+from examples.peeps.judge import judge
+from examples.peeps.muon import Muon, orthogonalize
+from examples.peeps.render import held_out, sample_labels
+from examples.peeps.tokenizer import known_words
+from examples.peeps.train_identity import identity_numbers, verification_auc
+from examples.peeps.train_oracle import unseen_labels
+
+
+@pytest.mark.parametrize("shape", [(6, 20), (20, 6), (8, 8)])
+def test_orthogonalize_keeps_the_singular_vectors_and_levels_the_values(shape: tuple[int, int]):
+    matrix = torch.randn(shape, generator=torch.Generator().manual_seed(1))
+    u, _, vt = torch.linalg.svd(matrix, full_matrices=False)
+    rotated = u.T @ orthogonalize(matrix) @ vt.T
+    torch.testing.assert_close(rotated, torch.diag(rotated.diag()), atol=1e-4, rtol=0)
+    assert float(rotated.diag().min()) > 0.6
+    assert float(rotated.diag().max()) < 1.3
+
+
+def test_muon_step_moves_a_convolution_by_its_rate():
+    weight = nn.Parameter(torch.zeros(8, 4, 3, 3))
+    weight.grad = torch.randn(weight.shape, generator=torch.Generator().manual_seed(2))
+    Muon([weight], lr=0.05).step()
+    assert float(weight.detach().square().mean().sqrt()) == pytest.approx(0.2 * 0.05, rel=0.2)
+
+
+def fit_layer(checkpoint: Path, *, killed_at: int | None = None) -> torch.Tensor:
+    torch.manual_seed(0)
+    layer = nn.Linear(4, 1)
+
+    def loss(step: int) -> torch.Tensor:
+        if step == killed_at:
+            raise KeyboardInterrupt
+        return layer(torch.randn(8, 4, generator=torch.Generator().manual_seed(step))).square().mean()
+
+    fit(layer, loss, checkpoint=checkpoint, steps=6, learning_rate=0.1, report=str, every=2)
+    return layer.weight.detach()
+
+
+def test_fit_resumed_ends_where_the_uninterrupted_run_ends(tmp_path: Path):
+    with pytest.raises(KeyboardInterrupt):
+        fit_layer(tmp_path / "cut.pt", killed_at=3)
+    assert torch.equal(fit_layer(tmp_path / "cut.pt"), fit_layer(tmp_path / "whole.pt"))
+
+
+def test_oracle_and_clip_share_no_drawing():
+    seen = sample_labels(4000, 0)
+    found = unseen_labels(500, 3, seen)
+    assert len(found) == 500
+    assert not {row.tobytes() for row in found} & {row.tobytes() for row in seen}
+    assert not held_out(found).any()
+
+
+def test_identity_counts_head_facial_hair_skin_and_the_hair_colour_that_shows():
+    names = label_names()
+    label = np.zeros((1, len(names)), dtype=np.int64)
+    label[0, 0] = list(ATTRIBUTES[0].categories).index("mohawk")  # drawn in the hair colour
+    for name in names:
+        other = label.copy()
+        other[0, names.index(name)] += 1
+        same = bool(identity_numbers(other)[0] == identity_numbers(label)[0])
+        assert same == (name in ("expression", "accessories", "clothing", "background")), name
+    bald = label.copy()
+    bald[0, 0] = list(ATTRIBUTES[0].categories).index("bald")
+    dyed = bald.copy()
+    dyed[0, names.index("hair_color")] += 1
+    assert identity_numbers(bald)[0] == identity_numbers(dyed)[0]
+
+
+def test_verification_auc_counts_pairs_in_order():
+    labels = np.zeros((4, len(ATTRIBUTES)), dtype=np.int64)
+    labels[2:, 4] = 1  # another skin: two peeps
+    for name in ("expression", "accessories"):
+        labels[:, label_names().index(name)] = [0, 1, 2, 3]
+    labels[:, label_names().index("clothing")] = [0, 1, 2, 3]
+    near = torch.nn.functional.normalize(torch.tensor([[1.0, 0.0], [1.0, 0.1], [0.0, 1.0], [0.1, 1.0]]), dim=1)
+    assert verification_auc(near, labels) == 1.0
+    assert verification_auc(near[[0, 2, 1, 3]], labels) == pytest.approx(0.25)
+
+
+def test_judge_counts_fresh_images_and_forgives_hair_that_no_longer_shows():
+    names = label_names()
+    bald = list(ATTRIBUTES[0].categories).index("bald")
+    mohawk = list(ATTRIBUTES[0].categories).index("mohawk")
+    before = np.zeros((3, len(names)), dtype=np.int64)
+    before[:, 0] = [mohawk, mohawk, bald]
+    after = before.copy()
+    after[:, 0] = [bald, mohawk, bald]
+    after[0, names.index("hair_color")] = 3  # says nothing on a bald head
+    after[1, names.index("skin")] = 2
+    verdict = judge(before, after, attribute="head", category="bald")
+    assert verdict.hit.tolist() == [True, False]  # the third was bald before
+    assert verdict.kept.tolist() == pytest.approx([1.0, 6 / 7])
+
+
+def test_held_out_phrases_are_new_and_made_of_known_words():
+    words = set(known_words())
+    for attribute in ATTRIBUTES:
+        assert set(HELD_OUT_WORDS[attribute.name]) == set(attribute.categories)
+        for category, phrase in HELD_OUT_WORDS[attribute.name].items():
+            assert phrase not in WORDS[attribute.name][category][0]
+            assert set(phrase.replace("-", " ").split()) <= words, phrase
+
+
+def test_unknown_words_leave_the_caption_in_order():
+    text = "a face with a beard"
+    longer = add_unknown_words(text, np.random.default_rng(0)).split()
+    assert len(longer) > 5
+    assert [word for word in longer if word in text.split()] == text.split()
+
+
+def test_visible_labels_hide_the_colour_under_a_hat():
+    label = np.zeros((1, len(ATTRIBUTES)), dtype=np.int64)
+    label[0, 0] = list(ATTRIBUTES[0].categories).index("turban")
+    assert visible_labels(label)[0, label_names().index("hair_color")] == -1
