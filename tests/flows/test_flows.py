@@ -173,3 +173,11 @@ def test_sample_latents_other_settings_in_one_run_are_refused(tiny_pack_uri: str
 def test_flow_parameter_out_of_range_is_refused_before_the_run(tiny_pack_uri: str, tmp_path: Path):
     with pytest.raises(Exception, match="greater than or equal to 1"):
         sample_latents(run=str(tmp_path), pack=tiny_pack_uri, num_latents=0)
+
+
+def test_global_directions_warn_of_words_the_clip_never_saw(
+    finished: str, complete_pack_uri: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    rows = [{"name": "wizard", "target": "a wizard hat"}]
+    global_directions(rows, run=str(tmp_path), pack=complete_pack_uri, templates="none", device="cpu")
+    assert "prompt 'wizard': CLIP of pack 'tiny' does not know 'wizard'" in caplog.text
