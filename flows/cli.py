@@ -6,6 +6,7 @@ only when a command runs.
 
 import importlib
 import inspect
+import logging
 import os
 import sys
 from collections.abc import Callable
@@ -85,6 +86,17 @@ def _option(annotation: Any) -> Any:
     return Annotated[kind, typer.Option(help=field.description, **limits)]
 
 
+class _ExpectedErrors(logging.Filter):
+    """Drops Prefect's traceback of an error that the command says in one line."""
+
+    def __init__(self, expected: tuple[type[BaseException], ...]) -> None:
+        super().__init__()
+        self.expected = expected
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return not (record.exc_info and isinstance(record.exc_info[1], self.expected))
+
+
 def _run(name: str, values: dict[str, Any]) -> None:
     """Run a flow; what the user got wrong is one line on stderr and exit code 2, what we got wrong a traceback."""
     from pydantic import ValidationError
@@ -92,9 +104,12 @@ def _run(name: str, values: dict[str, Any]) -> None:
     from pipeline.errors import PipelineError
     from storage import StorageError
 
+    expected = (PipelineError, StorageError, ValidationError)
+    for logger in ("prefect.flow_runs", "prefect.task_runs"):
+        logging.getLogger(logger).addFilter(_ExpectedErrors(expected))
     try:
         result = load_flow(name)(**values)
-    except (PipelineError, StorageError, ValidationError) as error:
+    except expected as error:
         errors.print(f"[bold red]error:[/] {error}", highlight=False, soft_wrap=True)
         raise typer.Exit(2) from error
     if name in ("edit-dataset", "report"):

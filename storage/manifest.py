@@ -192,7 +192,8 @@ def _own_manifest(store: Store, stage: str, shard: int, config_hash: str) -> Sha
     if manifest is not None and manifest.config_hash != config_hash:
         raise ConflictError(
             f"{store.uri} must hold the results of one config; shard {shard} of {stage} there has config hash "
-            f"{manifest.config_hash}, this run has {config_hash}. Choose another output folder, or delete this one."
+            f"{manifest.config_hash[:12]}, this run has {config_hash[:12]}. "
+            f"Choose another output folder, or delete this one."
         )
     return manifest
 

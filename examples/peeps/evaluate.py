@@ -18,7 +18,15 @@ from rich.table import Table
 from torch import Tensor
 from tqdm import tqdm
 
-from examples.peeps.captions import WORDS, claims_hold, frame, sentence, visible_labels
+from examples.peeps.captions import (
+    HELD_OUT_WORDS,
+    WORDS,
+    add_unknown_words,
+    claims_hold,
+    frame,
+    sentence,
+    visible_labels,
+)
 from examples.peeps.domain import ATTRIBUTES, label_names
 from examples.peeps.images import to_images
 from examples.peeps.judge import judge, read_labels
@@ -190,25 +198,48 @@ def oracle_accuracy(pack: Pack, labels: np.ndarray, images: Tensor) -> Finding:
 
 
 def zero_shot(pack: Pack, labels: np.ndarray, images: Tensor) -> list[Finding]:
-    """CLIP's accuracy per attribute with sentence forms that it was not trained on."""
+    """CLIP's accuracy per attribute with sentence forms, and with phrases, that it was not trained on."""
     rng = np.random.default_rng(7)
     embedded = batched(pack.clip.encode_images, images)
-    scores = {}
-    for number, attribute in enumerate(ATTRIBUTES):
-        classes = []
-        for category in attribute.categories:
-            nouns = WORDS[attribute.name][category][0]
-            texts = [frame(f"face with {noun}", rng, held_out_forms=True) for noun in nouns for _ in range(3)]
-            classes.append(unit_vectors(pack.clip.encode_texts(texts).mean(dim=0)))
-        guess = (embedded @ torch.stack(classes).T).argmax(dim=1).numpy()
-        seen = labels[:, number] >= 0
-        scores[attribute.name] = float((guess == labels[:, number])[seen].mean())
-    mean = float(np.mean(list(scores.values())))
-    what = "CLIP: zero-shot accuracy with held-out sentence forms"
-    return [
-        Finding(f"{what}, worst attribute", min(scores.values()), 0.9, detail=_listed(scores)),
-        Finding(f"{what}, mean", mean, 0.97),
-    ]
+    wordings: dict[str, Callable[[str, str], tuple[str, ...]]] = {
+        "sentence forms": lambda attribute, category: WORDS[attribute][category][0],
+        "phrases and sentence forms": lambda attribute, category: (HELD_OUT_WORDS[attribute][category],),
+    }
+    findings = []
+    for held_out_part, phrases in wordings.items():
+        scores = {}
+        for number, attribute in enumerate(ATTRIBUTES):
+            classes = []
+            for category in attribute.categories:
+                texts = [
+                    frame(f"face with {phrase}", rng, held_out_forms=True)
+                    for phrase in phrases(attribute.name, category)
+                    for _ in range(3)
+                ]
+                classes.append(unit_vectors(pack.clip.encode_texts(texts).mean(dim=0)))
+            guess = (embedded @ torch.stack(classes).T).argmax(dim=1).numpy()
+            seen = labels[:, number] >= 0
+            scores[attribute.name] = float((guess == labels[:, number])[seen].mean())
+        mean = float(np.mean(list(scores.values())))
+        what = f"CLIP: zero-shot accuracy with held-out {held_out_part}"
+        findings.append(Finding(f"{what}, worst attribute", min(scores.values()), 0.9, detail=_listed(scores)))
+        findings.append(Finding(f"{what}, mean", mean, 0.97))
+    return findings
+
+
+def unknown_words(pack: Pack) -> Finding:
+    """How little a description moves when a word comes in that the model never saw."""
+    rng = np.random.default_rng(TEST_SEED)
+    texts = [phrase for table in HELD_OUT_WORDS.values() for phrase in table.values()]
+    plain = [f"a face with {text}" for text in texts]
+    longer = [add_unknown_words(text, rng) for text in plain]
+    cosine = (pack.clip.encode_texts(plain) * pack.clip.encode_texts(longer)).sum(dim=1)
+    return Finding(
+        "CLIP: cosine of a description and the same with unknown words in it, mean",
+        float(cosine.mean()),
+        0.9,
+        detail=f"smallest {float(cosine.min()):.3f}",
+    )
 
 
 def retrieval(pack: Pack) -> Finding:
@@ -286,6 +317,7 @@ def main() -> None:
         *edited,
         oracle_accuracy(pack, visible, images),
         *zero_shot(pack, visible, images),
+        unknown_words(pack),
         retrieval(pack),
         identity_auc(pack),
         *inversion(pack, visible, images),

@@ -61,7 +61,7 @@ class Schedule:
 
     batch: int = 16
     steps_64: int = 1200
-    steps_128: int = 2600
+    steps_128: int = 1800
     learning_rate: float = 0.05  # of the convolutions, under Muon
     other_learning_rate: float = 5e-3  # of the constant, the biases and toRGB, under Adam
     cool_from: float = 0.5  # cosine to zero from here

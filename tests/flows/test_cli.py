@@ -56,3 +56,13 @@ def test_pack_show_tells_of_the_embedded_pack():
     assert result.returncode == 0
     assert "Pablo Stanley" in result.stdout
     assert "128 px" in result.stdout
+
+
+def test_conflicting_settings_are_one_line_without_prefects_traceback(tmp_path: Path, tiny_pack_uri: str):
+    common = ("sample-latents", "--run", str(tmp_path), "--pack", tiny_pack_uri, "--device", "cpu", "--num-latents")
+    assert styleclip(*common, "2").returncode == 0
+    result = styleclip(*common, "3")
+    assert result.returncode == 2
+    assert "error: " in result.stderr
+    assert "must hold the results of one config" in result.stderr
+    assert "Traceback" not in result.stderr + result.stdout
