@@ -73,8 +73,8 @@ def main() -> None:
     parser.add_argument("--build", type=Path, default=Path("build/peeps"), help="where the training left its parts")
     parser.add_argument("--out", type=Path, default=Path("pipeline/packs/peeps"))
     parser.add_argument("--directions", help="run with style-statistics and channel-directions of this pack")
-    parser.add_argument("--strength", type=float, default=9.0, help="default strength written into the pack")
-    parser.add_argument("--num-channels", type=int, default=8, help="default channel count written into the pack")
+    parser.add_argument("--strength", type=float, default=13.0, help="default strength written into the pack")
+    parser.add_argument("--num-channels", type=int, default=4, help="default channel count written into the pack")
     args = parser.parse_args()
     generator = load_generator(args.build)
     clip = torch.load(args.build / "clip.pt", map_location="cpu", weights_only=True)["model"]

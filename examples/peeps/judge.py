@@ -7,9 +7,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from examples.peeps.captions import visible_labels
-from examples.peeps.domain import ATTRIBUTES, label_names
+from examples.peeps.domain import ATTRIBUTES, COLORED_HEADS, label_names
 from pipeline.models.oracle import Oracle
+
+_COLORED = [i for i, name in enumerate(ATTRIBUTES[0].categories) if name in COLORED_HEADS]
 
 
 @dataclass(frozen=True)
@@ -35,14 +36,16 @@ def read_labels(oracle: Oracle, images: Float[Tensor, "n 3 r r"]) -> np.ndarray:
 def judge(before: np.ndarray, after: np.ndarray, *, attribute: str, category: str) -> Verdict:
     """Verdict on edits towards one category, from the oracle's labels [n, attributes] before and after.
 
-    The hair colour counts only where both pictures show one that the label decides.
+    The hair colour counts only where both heads are drawn in it: the others are black ink whatever the latent says.
     """
     names = label_names()
     number = names.index(attribute)
     target = list(ATTRIBUTES[number].categories).index(category)
     fresh = before[:, number] != target
     others = [i for i in range(len(names)) if i != number]
-    seen = (visible_labels(before) == before) & (visible_labels(after) == after)
-    counts = seen[:, others]
+    colored = np.isin(before[:, names.index("head")], _COLORED) & np.isin(after[:, names.index("head")], _COLORED)
+    counts = np.ones(before.shape, dtype=bool)
+    counts[:, names.index("hair_color")] = colored
+    counts = counts[:, others]
     same = (before == after)[:, others] & counts
     return Verdict(hit=(after[:, number] == target)[fresh], kept=(same.sum(axis=1) / counts.sum(axis=1))[fresh])

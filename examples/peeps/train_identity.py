@@ -92,7 +92,7 @@ def main() -> None:
     parser.add_argument("--build", type=Path, default=Path("build/peeps"))
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     parser.add_argument("--seed", type=int, default=21)
-    parser.add_argument("--steps", type=int, default=900)
+    parser.add_argument("--steps", type=int, default=500)
     args = parser.parse_args()
     device = device_of(args.device)
     renders = np.load(args.build / "renders/train_images.npy", mmap_mode="r")

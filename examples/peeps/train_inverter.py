@@ -49,7 +49,7 @@ def main() -> None:
     parser.add_argument("--build", type=Path, default=Path("build/peeps"))
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     parser.add_argument("--seed", type=int, default=31)
-    parser.add_argument("--steps", type=int, default=1200)
+    parser.add_argument("--steps", type=int, default=600)
     args = parser.parse_args()
     device = device_of(args.device)
     renders = np.load(args.build / "renders/train_images.npy", mmap_mode="r")

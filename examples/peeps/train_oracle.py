@@ -85,7 +85,7 @@ def main() -> None:
     parser.add_argument("--build", type=Path, default=Path("build/peeps"))
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     parser.add_argument("--seed", type=int, default=11)
-    parser.add_argument("--steps", type=int, default=1000)
+    parser.add_argument("--steps", type=int, default=800)
     args = parser.parse_args()
     device = device_of(args.device)
     data = args.build / "renders"
