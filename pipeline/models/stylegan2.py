@@ -34,6 +34,8 @@ class GeneratorConfig:
         mapping_dim: width of the hidden mapping layers; None means ``w_dim``.
         conv_clamp: largest magnitude of an activation, or None (NVlabs: 256; rosinality: None).
         noise: whether the layers add their constant noise; off saves a pass where every strength is zero.
+        num_fp16_res: how many of the highest resolutions run in half precision on CUDA, as NVlabs' networks do (4);
+            0 keeps full precision. Elsewhere than on CUDA they run in full precision too.
     """
 
     resolution: int
@@ -45,6 +47,7 @@ class GeneratorConfig:
     mapping_dim: int | None = None
     conv_clamp: float | None = None
     noise: bool = True
+    num_fp16_res: int = 0
 
     @property
     def style_space(self) -> StyleSpace:
