@@ -8,26 +8,34 @@ import hashlib
 import json
 import posixpath
 import tempfile
+from collections.abc import Mapping
 from functools import cached_property, lru_cache
 from importlib.resources import files as package_files
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors.torch import load as load_safetensors
+from torch import nn
 
 from pipeline.errors import PackError
 from pipeline.models.clip import CONFIG_FILE, MERGES_FILE, WEIGHTS_FILE, Clip, load_open_clip, load_packed_clip
+from pipeline.models.e4e import E4e, E4eConfig
+from pipeline.models.ir_se50 import IrSe50, IrSe50Config
 from pipeline.models.stylegan2 import Generator, GeneratorConfig
 from storage import MissingError, Store, read_table
 
 PACK_FILE = "pack.json"
 GENERATOR_FILE = "generator.safetensors"
+IDENTITY_FILE = "identity.safetensors"
+INVERTER_FILE = "inverter.safetensors"
 STATISTICS_FILE = "style_statistics.parquet"
 DIRECTIONS_FILE = "channel_directions.parquet"
 DEFAULT_PACK = "peeps"
+
+Network = TypeVar("Network", bound=nn.Module)
 
 
 class ClipSpec(BaseModel):
@@ -53,6 +61,11 @@ class PackDescription(BaseModel):
     licence: str = Field(description="Licence and credit of the weights and what they were trained on.")
     generator: GeneratorConfig = Field(description="Architecture of the generator.")
     clip: ClipSpec = Field(description="Where CLIP comes from.")
+    identity: IrSe50Config | None = Field(None, description="Identity network; none means the pack has none.")
+    inverter: E4eConfig | None = Field(None, description="Inverter; none means the pack has none.")
+    imported: dict[str, Any] = Field(
+        default_factory=dict, description="How each imported file became part of the pack: source, switches, left out."
+    )
     files: dict[str, str] = Field(description="sha256 of every file of the pack.")
 
 
@@ -130,6 +143,40 @@ class Pack:
             files = {name: self.read(name) for name in (CONFIG_FILE, WEIGHTS_FILE)}
             return load_packed_clip(files, merges, device=self.device)
 
+    @cached_property
+    def identity(self) -> IrSe50:
+        """The identity network: ``embed(images)`` gives unit vectors."""
+        config = self.description.identity
+        if config is None:
+            raise PackError(self._lacks("an identity network", "model_ir_se50.pth"))
+        with torch.device("meta"):
+            network = IrSe50(config)
+        return self._filled(network, IDENTITY_FILE)
+
+    @cached_property
+    def inverter(self) -> E4e:
+        """The inverter: ``invert(images)`` gives w_plus."""
+        config = self.description.inverter
+        if config is None:
+            raise PackError(self._lacks("an inverter", "e4e_ffhq_encode.pt"))
+        with torch.device("meta"):
+            network = E4e(config)
+        return self._filled(network, INVERTER_FILE)
+
+    def _lacks(self, model: str, example: str) -> str:
+        return (
+            f"this needs a pack with {model}; pack {self.description.name!r} has none. "
+            f"Add one: styleclip pack import {example} --to {self.store.uri}"
+        )
+
+    def _filled(self, network: Network, name: str) -> Network:
+        """A network of the meta device with the weights of a file, ready to use."""
+        try:
+            network.load_state_dict(load_safetensors(self.read(name)), strict=True, assign=True)
+        except RuntimeError as error:
+            raise PackError(f"{name} must fit its description in {PACK_FILE}; {str(error)[:300]}") from error
+        return network.eval().requires_grad_(False).to(self.device)
+
     def has(self, name: str) -> bool:
         """Whether the pack lists a file."""
         return name in self.description.files
@@ -172,16 +219,19 @@ def load_pack(pack: str = DEFAULT_PACK, *, device: str = "auto") -> Pack:
     return _load(pack, device)
 
 
-def write_pack(store: Store, description: dict[str, Any], files: dict[str, bytes]) -> None:
+def write_pack(
+    store: Store, description: dict[str, Any], files: dict[str, bytes], *, written: Mapping[str, str] | None = None
+) -> None:
     """Write a pack: its files, then ``pack.json`` with their sha256.
 
     Args:
         store: where to; a fresh folder or an older version of the pack.
         description: fields of ``PackDescription`` without ``files``.
         files: file name to contents.
+        written: sha256 of files that are there already and stay part of the pack.
     """
-    hashes = {name: hashlib.sha256(data).hexdigest() for name, data in sorted(files.items())}
-    checked = PackDescription.model_validate({**description, "files": hashes})
+    hashes = dict(written or {}) | {name: hashlib.sha256(data).hexdigest() for name, data in sorted(files.items())}
+    checked = PackDescription.model_validate({**description, "files": dict(sorted(hashes.items()))})
     for name, data in files.items():
         store.write_bytes(name, data)
     store.write_bytes(PACK_FILE, (json.dumps(checked.model_dump(), indent=2) + "\n").encode())
