@@ -131,8 +131,9 @@ def import_pack(sources: Sequence[str], store: Store, *, options: ImportOptions 
     reports = []
     while trees:
         name, kind, tree = trees.pop(0)
-        reports.append(_IMPORTERS[kind](tree, name, draft, asked))
+        held = [tree]
         del tree
+        reports.append(_IMPORTERS[kind](held, name, draft, asked))
     record = dict(draft.fields.get("imported", {}))
     paths = {Path(source).name: source for source in sources}
     for report in reports:
@@ -204,7 +205,11 @@ def _check_set(kinds: list[tuple[str, Format]], draft: _Draft) -> None:
 # ------------------------------------------------------------------ one source each
 
 
-def _import_generator(tree: Any, name: str, draft: _Draft, options: ImportOptions) -> ImportedFile:
+# Each takes its tree out of the list it is handed, so that the mapped file is let go before anything is rendered.
+
+
+def _import_generator(held: list[Any], name: str, draft: _Draft, options: ImportOptions) -> ImportedFile:
+    tree = held.pop()
     kind = detect_format(tree) or options.format or "nvlabs"
     if kind == "nvlabs":
         found = read_nvlabs(tree, source=name, label=options.label, parity=options.parity)
@@ -214,7 +219,7 @@ def _import_generator(tree: Any, name: str, draft: _Draft, options: ImportOption
         found = read_rosinality(tree, source=name)
     del tree
     generator = Generator(found.config)
-    generator.load_state_dict(found.state, strict=True)
+    generator.load_state_dict(found.state, strict=True, assign=True)
     draft.generator = generator.eval().requires_grad_(False)
     preview = check_generator(draft.generator, source=name)
     files = (
@@ -225,8 +230,8 @@ def _import_generator(tree: Any, name: str, draft: _Draft, options: ImportOption
     return ImportedFile(name, kind, files, found.unused, found.notes)
 
 
-def _import_identity(tree: Any, name: str, draft: _Draft, _: ImportOptions) -> ImportedFile:
-    found = read_arcface(tree, source=name)
+def _import_identity(held: list[Any], name: str, draft: _Draft, _: ImportOptions) -> ImportedFile:
+    found = read_arcface(held.pop(), source=name)
     with torch.device("meta"):
         network = IrSe50(found.config)
     network.load_state_dict(found.state, strict=True, assign=True)
@@ -237,9 +242,9 @@ def _import_identity(tree: Any, name: str, draft: _Draft, _: ImportOptions) -> I
     return ImportedFile(name, "ir_se50", (file,), found.unused, found.notes)
 
 
-def _import_inverter(tree: Any, name: str, draft: _Draft, _: ImportOptions) -> ImportedFile:
+def _import_inverter(held: list[Any], name: str, draft: _Draft, _: ImportOptions) -> ImportedFile:
     assert draft.generator is not None
-    found = read_e4e(tree, source=name)
+    found = read_e4e(held.pop(), source=name)
     config = draft.generator.config
     wanted = (draft.generator.space.num_ws, config.w_dim)
     if (found.config.num_ws, 512) != wanted:
@@ -258,9 +263,9 @@ def _import_inverter(tree: Any, name: str, draft: _Draft, _: ImportOptions) -> I
     return ImportedFile(name, "e4e", (file,), found.unused, found.notes)
 
 
-def _import_mapper(tree: Any, name: str, draft: _Draft, _: ImportOptions) -> ImportedFile:
+def _import_mapper(held: list[Any], name: str, draft: _Draft, _: ImportOptions) -> ImportedFile:
     assert draft.generator is not None
-    found = read_mapper(tree, source=name, num_ws=draft.generator.space.num_ws)
+    found = read_mapper(held.pop(), source=name, num_ws=draft.generator.space.num_ws)
     if found.config.width != draft.generator.config.w_dim:
         raise CheckpointError(
             f"{name}: a mapper must be as wide as the generator's w, {draft.generator.config.w_dim}; "
@@ -271,11 +276,11 @@ def _import_mapper(tree: Any, name: str, draft: _Draft, _: ImportOptions) -> Imp
     return ImportedFile(name, "mapper", (file,), found.unused, found.notes)
 
 
-def _import_directions(tree: Any, name: str, draft: _Draft, _: ImportOptions) -> ImportedFile:
+def _import_directions(held: list[Any], name: str, draft: _Draft, _: ImportOptions) -> ImportedFile:
     """fs3, and the style statistics that its use needs, which the published file does not hold."""
     assert draft.generator is not None
     space = draft.generator.space
-    layers, rows = read_fs3(tree, space, source=name)
+    layers, rows = read_fs3(held.pop(), space, source=name)
     pairs = [(layer.index, c) for layer in layers for c in range(layer.num_channels)]
     directions = CHANNEL_DIRECTIONS.table(
         {
