@@ -7,6 +7,7 @@ import io
 import os
 import pickle
 import struct
+import tracemalloc
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -280,3 +281,20 @@ def test_npy_of_objects_is_refused(tmp_path: Path):
     np.save(tmp_path / "x.npy", np.array([{}], dtype=object), allow_pickle=True)
     with pytest.raises(CheckpointError, match="plain little-endian numbers"):
         read_foreign_file(tmp_path / "x.npy")
+
+
+@pytest.mark.parametrize("kind", ["pickle", "zip", "legacy"])
+def test_reading_leaves_the_tensors_in_the_file(kind: str, tmp_path: Path):
+    tree = {str(i): torch.full((256, 1024), float(i)) for i in range(20)}  # 1 MB each
+    path = tmp_path / "x.pt"
+    if kind == "pickle":
+        path.write_bytes(pickle.dumps(tree))
+    else:
+        torch.save(tree, path, _use_new_zipfile_serialization=kind == "zip")
+    del tree
+    tracemalloc.start()
+    found = read_foreign_file(path)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < path.stat().st_size / 5
+    assert bool((found["7"].load() == 7).all())
