@@ -1,4 +1,4 @@
-"""The ``styleclip`` command: one sub-command per flow with the flow's own parameters, and ``pack show``.
+"""The ``styleclip`` command: one sub-command per flow with the flow's own parameters, and ``pack``.
 
 A command's options are read off the flow's signature, so the two cannot drift apart. Prefect and torch are imported
 only when a command runs.
@@ -15,6 +15,8 @@ from typing import Annotated, Any, get_args, get_origin, get_type_hints
 import typer
 from rich.console import Console
 from rich.table import Table
+
+from flows.pack_cli import pack_app
 
 # command -> its line in `styleclip --help`, which must not have to import torch and prefect
 FLOWS = {
@@ -35,7 +37,6 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-pack_app = typer.Typer(help="Model packs.", no_args_is_help=True)
 app.add_typer(pack_app, name="pack")
 console = Console()
 errors = Console(stderr=True)
@@ -94,6 +95,7 @@ class _ExpectedErrors(logging.Filter):
         self.expected = expected
 
     def filter(self, record: logging.LogRecord) -> bool:
+        """Whether the record is to be shown."""
         return not (record.exc_info and isinstance(record.exc_info[1], self.expected))
 
 
@@ -138,47 +140,6 @@ def print_summary(run: str) -> None:
     console.print(table)
     console.print(f"contact sheet: {store.uri}/{CONTACT_SHEET}", soft_wrap=True)
     console.print(f'open it:       pandas.read_parquet("{store.uri}/dataset")', soft_wrap=True)
-
-
-@pack_app.command("show")
-def show_pack(
-    pack: Annotated[str, typer.Argument(help="Name of a built-in pack, or folder or URI.")] = "peeps",
-) -> None:
-    """What a pack holds: models, sizes, defaults, licence."""
-    from pipeline.errors import PipelineError
-    from pipeline.pack import load_pack
-
-    try:
-        loaded = load_pack(pack, device="cpu")
-        generator = loaded.generator
-        clip = loaded.clip
-    except PipelineError as error:
-        errors.print(f"[bold red]error:[/] {error}", highlight=False, soft_wrap=True)
-        raise typer.Exit(2) from error
-    about = loaded.description
-    table = Table(show_header=False, title=f"pack {about.name} v{about.version}", title_justify="left")
-    count = sum(x.numel() for x in generator.parameters())
-    clip_size = sum(x.numel() for x in clip.model.parameters())
-    rows = (
-        ("domain", about.domain),
-        (
-            "generator",
-            f"{generator.space.resolution} px, {count:,} parameters, {generator.space.num_channels:,} style channels",
-        ),
-        (
-            "CLIP",
-            f"{about.clip.name or 'own'}, {clip_size:,} parameters, {clip.image_size} px",
-        ),
-        ("neutral prompt", about.neutral),
-        ("default strength", f"{about.strength:g}"),
-        ("default channels", str(about.num_channels)),
-        ("licence", about.licence),
-        ("where", loaded.store.uri),
-        ("digest", loaded.digest),
-    )
-    for key, value in rows:
-        table.add_row(key, value)
-    console.print(table)
 
 
 def main() -> None:

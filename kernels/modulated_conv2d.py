@@ -37,7 +37,8 @@ def modulated_conv2d(
     the demodulation, which needs only the matrix ``sum_k weight^2``.
 
     Args:
-        x: features.
+        x: features; may be of half precision while weight and styles are not: then the convolution runs in half
+            precision and the demodulation in that of the weights.
         weight: odd k; cross-correlated as torch's conv2d does; with ``up=2`` convolved (taps flipped), as NVlabs' and
             rosinality's networks store it.
         styles: raw affine output, any sign.
@@ -86,6 +87,7 @@ def _modulated_conv2d_ref(
     weights = weight[None] * styles[:, None, :, None, None]  # [n o i k k], Eq. 1
     if demodulate:
         weights = weights * torch.rsqrt(weights.square().sum(dim=(2, 3, 4), keepdim=True) + DEMODULATION_EPS)  # Eq. 3
+    weights = weights.to(x.dtype)
     x = x.reshape(1, n * num_in, h, w)
     if f is None:
         out = F.conv2d(x, weights.reshape(n * num_out, num_in, k, k), padding=k // 2, groups=n)
@@ -109,14 +111,16 @@ def _modulated_conv2d_fast(
     gain: float,
 ) -> Tensor:
     """One weight for all samples: scale in, convolve, low-pass, scale out and shift in one pass."""
-    x = x * styles[:, :, None, None]
+    x = x * styles[:, :, None, None].to(x.dtype)
+    taps = weight.to(x.dtype)
     if f is None:
-        out = F.conv2d(x, weight, padding=weight.shape[-1] // 2)
+        out = F.conv2d(x, taps, padding=weight.shape[-1] // 2)
     else:
-        out = _low_pass(F.conv_transpose2d(x, weight.transpose(0, 1), stride=2), f, impl="fast")
+        out = _low_pass(F.conv_transpose2d(x, taps.transpose(0, 1), stride=2), f, impl="fast")
     if demodulate:
         energy = weight.square().sum(dim=(2, 3))  # [o i]
         scale = torch.rsqrt(styles.square() @ energy.T + DEMODULATION_EPS)[:, :, None, None] * gain
+        scale = scale.to(out.dtype)
         return out * scale if shift is None else torch.addcmul(shift.to(out), out, scale)
     if gain != 1.0:
         out = out * gain

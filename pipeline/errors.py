@@ -3,6 +3,7 @@
 PipelineError
  |-- PromptError        a prompt list, or one prompt, cannot be used
  |-- PackError          a model pack is missing, damaged or incomplete
+ |-- CheckpointError    a foreign checkpoint cannot be read, is refused, or does not fit
  '-- MissingInputError  a stage was asked to run before the stage it reads from
 """
 
@@ -17,6 +18,10 @@ class PromptError(PipelineError):
 
 class PackError(PipelineError):
     """A model pack is missing, damaged or lacks a model that was asked for."""
+
+
+class CheckpointError(PipelineError):
+    """A foreign checkpoint cannot be read, is refused, or does not fit; the message is one line."""
 
 
 class MissingInputError(PipelineError):

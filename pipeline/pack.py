@@ -8,6 +8,7 @@ import hashlib
 import json
 import posixpath
 import tempfile
+from collections.abc import Mapping
 from functools import cached_property, lru_cache
 from importlib.resources import files as package_files
 from pathlib import Path
@@ -21,8 +22,10 @@ from torch import nn
 
 from pipeline.errors import PackError
 from pipeline.models.clip import CONFIG_FILE, MERGES_FILE, WEIGHTS_FILE, Clip, load_open_clip, load_packed_clip
+from pipeline.models.e4e import E4e, E4eConfig
 from pipeline.models.identity import IdentityNetwork, ResidualIdentity, ResidualIdentityConfig
 from pipeline.models.inverter import Inverter, ResidualInverter, ResidualInverterConfig
+from pipeline.models.ir_se50 import IrSe50, IrSe50Config
 from pipeline.models.oracle import Oracle, OracleConfig
 from pipeline.models.stylegan2 import Generator, GeneratorConfig
 from storage import MissingError, Store, read_table
@@ -36,7 +39,6 @@ STATISTICS_FILE = "style_statistics.parquet"
 DIRECTIONS_FILE = "channel_directions.parquet"
 DEFAULT_PACK = "peeps"
 
-ConfigT = TypeVar("ConfigT", bound=BaseModel)
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
 
@@ -66,9 +68,16 @@ class PackDescription(BaseModel):
     licence: str = Field(description="Licence and credit of the weights and what they were trained on.")
     generator: GeneratorConfig = Field(description="Architecture of the generator.")
     clip: ClipSpec = Field(description="Where CLIP comes from.")
-    identity: ResidualIdentityConfig | None = Field(None, description="Identity network; none if it has none.")
-    inverter: ResidualInverterConfig | None = Field(None, description="Inverter; none if it has none.")
-    oracle: OracleConfig | None = Field(None, description="Attribute oracle; none if it has none.")
+    identity: ResidualIdentityConfig | IrSe50Config | None = Field(
+        None, discriminator="kind", description="Identity network; none means the pack has none."
+    )
+    inverter: ResidualInverterConfig | E4eConfig | None = Field(
+        None, discriminator="kind", description="Inverter; none means the pack has none."
+    )
+    oracle: OracleConfig | None = Field(None, description="Attribute oracle; none means the pack has none.")
+    imported: dict[str, Any] = Field(
+        default_factory=dict, description="How each imported file became part of the pack: source, switches, left out."
+    )
     files: dict[str, str] = Field(description="sha256 of every file of the pack.")
 
 
@@ -134,8 +143,12 @@ class Pack:
         Raises:
             PackError: if the pack has none.
         """
-        config = self._required("identity", self.description.identity)
-        return self._load_weights(ResidualIdentity(config), IDENTITY_FILE)
+        config = self.description.identity
+        if config is None:
+            raise PackError(self._lacks("an identity network", "model_ir_se50.pth"))
+        with torch.device("meta"):
+            network = IrSe50(config) if isinstance(config, IrSe50Config) else ResidualIdentity(config)
+        return self._load_weights(network, IDENTITY_FILE)
 
     @cached_property
     def inverter(self) -> Inverter:
@@ -144,8 +157,12 @@ class Pack:
         Raises:
             PackError: if the pack has none.
         """
-        config = self._required("inverter", self.description.inverter)
-        return self._load_weights(ResidualInverter(config), INVERTER_FILE)
+        config = self.description.inverter
+        if config is None:
+            raise PackError(self._lacks("an inverter", "e4e_ffhq_encode.pt"))
+        with torch.device("meta"):
+            network = E4e(config) if isinstance(config, E4eConfig) else ResidualInverter(config)
+        return self._load_weights(network, INVERTER_FILE)
 
     @cached_property
     def oracle(self) -> Oracle:
@@ -154,22 +171,27 @@ class Pack:
         Raises:
             PackError: if the pack has none.
         """
-        config = self._required("oracle", self.description.oracle)
-        return self._load_weights(Oracle(config), ORACLE_FILE)
-
-    def _required(self, what: str, config: ConfigT | None) -> ConfigT:
+        config = self.description.oracle
         if config is None:
             raise PackError(
-                f"this needs a pack with an {what} network; {self.description.name!r} has none. "
-                f"Take another pack or leave out what asks for it."
+                f"this needs a pack with an oracle, which is trained for one domain; pack {self.description.name!r} "
+                f"has none. Leave out what asks for it."
             )
-        return config
+        with torch.device("meta"):
+            network = Oracle(config)
+        return self._load_weights(network, ORACLE_FILE)
+
+    def _lacks(self, model: str, example: str) -> str:
+        return (
+            f"this needs a pack with {model}; pack {self.description.name!r} has none. "
+            f"Add one: styleclip pack import {example} --to {self.store.uri}"
+        )
 
     def _load_weights(self, module: ModuleT, name: str) -> ModuleT:
-        """Weights of a pack file, as float32 on the pack's device, gradients off."""
+        """Weights of a pack file, as float32 on the pack's device, gradients off; ``module`` may be a meta one."""
         weights = {k: v.float() if v.is_floating_point() else v for k, v in load_safetensors(self.read(name)).items()}
         try:
-            module.load_state_dict(weights, strict=True)
+            module.load_state_dict(weights, strict=True, assign=True)
         except RuntimeError as error:
             raise PackError(f"{name} must fit the configuration in {PACK_FILE}; {str(error)[:300]}") from error
         module.eval().requires_grad_(False)
@@ -229,16 +251,19 @@ def load_pack(pack: str = DEFAULT_PACK, *, device: str = "auto") -> Pack:
     return _load(pack, device)
 
 
-def write_pack(store: Store, description: dict[str, Any], files: dict[str, bytes]) -> None:
+def write_pack(
+    store: Store, description: dict[str, Any], files: dict[str, bytes], *, written: Mapping[str, str] | None = None
+) -> None:
     """Write a pack: its files, then ``pack.json`` with their sha256.
 
     Args:
         store: where to; a fresh folder or an older version of the pack.
         description: fields of ``PackDescription`` without ``files``.
         files: file name to contents.
+        written: sha256 of files that are there already and stay part of the pack.
     """
-    hashes = {name: hashlib.sha256(data).hexdigest() for name, data in sorted(files.items())}
-    checked = PackDescription.model_validate({**description, "files": hashes})
+    hashes = dict(written or {}) | {name: hashlib.sha256(data).hexdigest() for name, data in sorted(files.items())}
+    checked = PackDescription.model_validate({**description, "files": dict(sorted(hashes.items()))})
     for name, data in files.items():
         store.write_bytes(name, data)
     store.write_bytes(PACK_FILE, (json.dumps(checked.model_dump(), indent=2) + "\n").encode())

@@ -46,3 +46,7 @@ BATCH_INDEPENDENT: Tolerance = {"rtol": 1e-5, "atol": 1e-5}
 FLOAT32_STORED: Tolerance = {"rtol": 1e-5, "atol": 1e-6}
 # whole renders by the reference against batched renders from kept activations, through CLIP and two normalisations
 KEPT_ACTIVATIONS: Tolerance = {"rtol": 1e-3, "atol": 1e-3}
+# an imported network against an independent one, float32: the sums run in another order, layer upon layer
+IMPORTED_NETWORK: Tolerance = {"rtol": 0.0, "atol": 1e-4}
+# float16 has 11 bits (5e-4); a dozen layers of sums in it, against float32, on values scaled to 1
+HALF_PRECISION: Tolerance = {"rtol": 0.0, "atol": 1e-2}

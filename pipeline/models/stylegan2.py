@@ -18,6 +18,7 @@ from pipeline.style_space import StyleLayer, StyleSpace
 
 MAPPING_LR_MULTIPLIER = 0.01  # Karras et al. 2019, appendix C
 Z_NORM_EPS = 1e-8
+HALF_DEVICES = ("cuda",)  # where NVlabs' networks use half precision; on a CPU they do not either
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,8 @@ class GeneratorConfig:
         mapping_dim: width of the hidden mapping layers; None means ``w_dim``.
         conv_clamp: largest magnitude of an activation, or None (NVlabs: 256; rosinality: None).
         noise: whether the layers add their constant noise; off saves a pass where every strength is zero.
+        num_fp16_res: how many of the highest resolutions run in half precision on CUDA, as NVlabs' networks do (4);
+            0 keeps full precision. Elsewhere than on CUDA they run in full precision too.
     """
 
     resolution: int
@@ -45,6 +48,7 @@ class GeneratorConfig:
     mapping_dim: int | None = None
     conv_clamp: float | None = None
     noise: bool = True
+    num_fp16_res: int = 0
 
     @property
     def style_space(self) -> StyleSpace:
@@ -127,10 +131,18 @@ class SynthesisLayer(nn.Module):
         self.register_buffer("resample_filter", binomial_filter(), persistent=False)
 
     def forward(self, x: Tensor, rgb: Tensor | None, styles: Tensor, *, impl: Impl) -> tuple[Tensor, Tensor | None]:
-        """Features, image so far and this layer's styles to the next features; the image passes through."""
+        """Features, image so far and this layer's styles to the next features; the image passes through.
+
+        In half precision, weights and styles are first divided by their largest magnitude, per output channel and
+        per sample, which demodulation takes back: otherwise the sums overflow (NVlabs' networks do the same).
+        """
+        weight = self.weight
+        if x.dtype == torch.float16:
+            weight = weight / (weight.abs().amax(dim=(1, 2, 3), keepdim=True) * math.sqrt(weight[0].numel()))
+            styles = styles / styles.abs().amax(dim=1, keepdim=True)
         if impl == "ref":
-            x = modulated_conv2d(x, self.weight, styles, up=self.up, resample_filter=self.resample_filter, impl=impl)
-            noise = (self.noise_const * self.noise_strength)[None, None] if self.has_noise else None
+            x = modulated_conv2d(x, weight, styles, up=self.up, resample_filter=self.resample_filter, impl=impl)
+            noise = (self.noise_const * self.noise_strength)[None, None].to(x.dtype) if self.has_noise else None
             return bias_act(x, self.bias, noise=noise, clamp=self.clamp, impl=impl), rgb
         # lrelu(g x) = g lrelu(x) for g > 0: the gain rides with the demodulation, bias and noise with the shift
         shift = self.bias[None, :, None, None]
@@ -138,7 +150,7 @@ class SynthesisLayer(nn.Module):
             shift = shift + self.noise_const * self.noise_strength
         x = modulated_conv2d(
             x,
-            self.weight,
+            weight,
             styles,
             up=self.up,
             resample_filter=self.resample_filter,
@@ -166,7 +178,7 @@ class ToRGB(nn.Module):
     def forward(self, x: Tensor, rgb: Tensor | None, styles: Tensor, *, impl: Impl) -> tuple[Tensor, Tensor]:
         """Features pass through; the image so far is doubled in size and the layer's colours are added."""
         colours = modulated_conv2d(x, self.weight, styles * self.weight_gain, demodulate=False, impl=impl)
-        colours = bias_act(colours, self.bias, act=False, clamp=self.clamp, impl=impl)
+        colours = bias_act(colours, self.bias, act=False, clamp=self.clamp, impl=impl).to(styles.dtype)
         if rgb is None:
             return x, colours
         return x, upfirdn2d(rgb, self.resample_filter, up=2, padding=(2, 1, 2, 1), gain=4.0, impl=impl) + colours
@@ -190,6 +202,7 @@ class Synthesis(nn.Module):
     def __init__(self, config: GeneratorConfig) -> None:
         super().__init__()
         self.space = config.style_space
+        self.full_up_to = max(config.resolution >> config.num_fp16_res, 4)  # px; the first block is never half
         resolution = 4
         while resolution <= config.resolution:
             layers = [layer for layer in self.space.layers if layer.resolution == resolution]
@@ -200,6 +213,11 @@ class Synthesis(nn.Module):
         """The module of a layer of the style space."""
         return cast(SynthesisLayer | ToRGB, self.get_submodule(self.space.layers[index].name))
 
+    def precision(self, index: int, device: torch.device, dtype: torch.dtype) -> torch.dtype:
+        """Element type that a layer computes in: half where the configuration says so and the device is CUDA."""
+        half = self.space.layers[index].resolution > self.full_up_to
+        return torch.float16 if half and device.type in HALF_DEVICES else dtype
+
     def start(self, n: int) -> Activations:
         """What reaches layer 0: the learned constant, once per sample."""
         const = cast(nn.Parameter, self.get_submodule("b4").const)
@@ -209,6 +227,7 @@ class Synthesis(nn.Module):
         """Run layers ``state.layer`` up to, not including, ``stop``."""
         x, rgb = state.features, state.rgb
         for i in range(state.layer, stop):
+            x = x.to(self.precision(i, x.device, styles[i].dtype))
             x, rgb = self.layer(i)(x, rgb, styles[i], impl=impl)
         return Activations(stop, x, rgb)
 

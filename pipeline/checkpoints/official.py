@@ -1,0 +1,119 @@
+"""What the published StyleCLIP hands out beside networks: mappers, channel directions (fs3) and w_plus latents."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from pipeline.checkpoints.encoder_state import ImportedNetwork, matched_state, source_tensors
+from pipeline.checkpoints.pickle_globals import as_tensor
+from pipeline.checkpoints.tensor_ledger import TensorLedger
+from pipeline.errors import CheckpointError
+from pipeline.models.mapper import PARTS, LatentMapper, MapperConfig, Part
+from pipeline.style_space import StyleLayer, StyleSpace
+
+PUBLISHED_LAST_LAYER = 16  # the published table stops at 128 px: 5,376 rows at 1024 px
+PUBLISHED_NAMES = {"course_mapping": "coarse", "medium_mapping": "medium", "fine_mapping": "fine", "mapping": "single"}
+
+
+def read_mapper(tree: Any, *, source: str, num_ws: int = 18) -> ImportedNetwork[MapperConfig]:
+    """A mapper of an unpickled StyleCLIP ``.pt``; the generator in it is left out.
+
+    Published mappers were trained with a pixel norm over the rows of each level instead of the channels. Their weights
+    depend on it, so it is recorded as ``pixelnorm_axis="layer"``.
+
+    Args:
+        tree: from ``read_foreign_file``.
+        source: name of the file, for messages.
+        num_ws: rows of w_plus of the generator it was trained with.
+    Raises:
+        CheckpointError: if it is no such file or a tensor does not fit.
+    """
+    entries = tree.get("state_dict") if isinstance(tree, dict) else None
+    tensors = source_tensors(entries, prefix="mapper.") if isinstance(entries, dict) else {}
+    renamed = {}
+    for name, tensor in tensors.items():
+        first, _, rest = name.partition(".")
+        step, _, field = rest.removeprefix("mapping.").partition(".")
+        ours = PUBLISHED_NAMES.get(first)
+        place = f"{int(step) - 1}" if step.isdecimal() and len(step) == 1 else step
+        renamed[f"{ours}.fc{place}.{field}" if ours else name] = tensor
+    parts: list[Part] = [part for part in PARTS if f"{part}.fc0.weight" in renamed]
+    if not parts:
+        raise CheckpointError(
+            f"{source}: a mapper file must hold mapper.course_mapping, medium_mapping, fine_mapping or mapping; "
+            f"got none. Mappers in StyleSpace are not supported."
+        )
+    ledger = TensorLedger(renamed, source=source)
+    width = (ledger.shape(f"{parts[0]}.fc0.weight") or (0,))[0]
+    config = MapperConfig(parts=tuple(parts), num_ws=num_ws, width=max(width, 1), pixelnorm_axis="layer")
+    with torch.device("meta"):
+        network = LatentMapper(config)
+    state = matched_state(network, ledger)
+    left = [str(k) for k in (entries or {}) if not str(k).startswith("mapper.")]
+    return ImportedNetwork(config, state, (*ledger.close(), *left), {"pixelnorm_axis": "layer"})
+
+
+def read_fs3(tree: Any, space: StyleSpace, *, source: str) -> tuple[list[StyleLayer], Float[Tensor, "c d"]]:
+    """Channel directions of an unpickled ``fs3.npy``: one row per channel, layer by layer, convolutions only.
+
+    Rows of NaN, which the published code gives to channels without effect, become zero.
+
+    Args:
+        tree: from ``read_foreign_file``.
+        space: layout of the generator they belong to.
+        source: name of the file, for messages.
+    Returns:
+        the layers covered, and unit vectors [sum of their channels, d].
+    Raises:
+        CheckpointError: if the number of rows is neither all convolutions' nor those to layer 16.
+    """
+    tensor = as_tensor(tree)
+    shape = () if tensor is None else tensor.shape
+    layers = list(space.editable)
+    published = [layer for layer in layers if layer.index <= PUBLISHED_LAST_LAYER]
+    for candidate in (layers, published):
+        count = sum(layer.num_channels for layer in candidate)
+        if tensor is not None and len(shape) == 2 and shape[0] == count:
+            rows = tensor.load().float()
+            norm = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
+            usable = torch.isfinite(norm) & (norm > 0)
+            return candidate, torch.where(usable, rows / norm, torch.zeros_like(rows))
+    counts = [sum(layer.num_channels for layer in x) for x in (published, layers)]
+    wanted = " or ".join(f"{count:,}" for count in dict.fromkeys(counts))
+    raise CheckpointError(
+        f"{source}: a table of channel directions must have {wanted} rows "
+        f"for this {space.resolution}-px generator; got shape {list(shape)}. It belongs to another generator."
+    )
+
+
+def read_w_plus(tree: Any, *, source: str, num_ws: int, w_dim: int = 512) -> Float[Tensor, "n l d"]:
+    """w_plus latents of an unpickled ``.npy``, ``.pt`` or ``.pth``.
+
+    Args:
+        tree: from ``read_foreign_file``.
+        source: name of the file, for messages.
+        num_ws: rows of w_plus of the generator they are for.
+        w_dim: length of w.
+    Returns:
+        [n, num_ws, w_dim], float32; a file of one [num_ws, w_dim] latent gives n = 1.
+    Raises:
+        CheckpointError: if the shape is another or a number is not finite.
+    """
+    tensor = as_tensor(tree)
+    shape = () if tensor is None else tensor.shape
+    if tensor is None or shape[-2:] != (num_ws, w_dim) or len(shape) not in (2, 3):
+        cause = ""
+        if len(shape) == 3 and shape[2] == w_dim:
+            cause = f" It is for a {2 ** (shape[1] // 2 + 1)}-px generator."
+        raise CheckpointError(
+            f"{source}: latents must be [n, {num_ws}, {w_dim}] for this generator; got "
+            f"{list(shape) if tensor is not None else 'no array'}.{cause}"
+        )
+    latents = tensor.load().float().reshape(-1, num_ws, w_dim)
+    if not bool(torch.isfinite(latents).all()):
+        bad = np.flatnonzero(~torch.isfinite(latents).all(dim=2).all(dim=1).numpy())
+        raise CheckpointError(f"{source}: latents must be finite; latent {int(bad[0])} has NaN or infinity.")
+    return latents

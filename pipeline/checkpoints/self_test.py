@@ -1,0 +1,47 @@
+"""The end of every import: does the generator draw?"""
+
+import torch
+from jaxtyping import UInt8
+from torch import Tensor
+from torch.nn import functional as F
+
+from pipeline.errors import CheckpointError
+from pipeline.models.stylegan2 import Generator
+from pipeline.sampling import sample_w_plus
+
+SEEDS = (0, 1, 2, 3)
+PSI = 0.7
+SMALLEST_SPREAD = 1e-3  # standard deviation of an image's pixels on [-1, 1]; a flat image has 0
+PREVIEW_SIDE = 512  # pixels of one image on the preview, at most
+
+
+def check_generator(generator: Generator, *, source: str) -> UInt8[Tensor, "h w 3"]:
+    """Render four seeds, one at a time, and look at them.
+
+    Args:
+        generator: the imported generator.
+        source: name of the file, for messages.
+    Returns:
+        the four images side by side, two by two, 8 bits.
+    Raises:
+        CheckpointError: if an image is not finite or flat, or all four are the same.
+    """
+    images = []
+    with torch.no_grad():
+        for seed in SEEDS:
+            image = generator(sample_w_plus(generator, [seed], psi=PSI))
+            if not bool(torch.isfinite(image).all()):
+                raise CheckpointError(f"{source}: pixels must be finite; seed {seed} gives NaN or infinity.")
+            spread = float(image.std())
+            if spread < SMALLEST_SPREAD:
+                raise CheckpointError(
+                    f"{source}: a generator must draw something; seed {seed} is one flat colour (spread {spread:.1g})."
+                )
+            if image.shape[-1] > PREVIEW_SIDE:
+                image = F.adaptive_avg_pool2d(image, PREVIEW_SIDE)
+            images.append(image[0])
+    if all(torch.equal(images[0], image) for image in images[1:]):
+        raise CheckpointError(f"{source}: a generator must draw different images; seeds 0 to 3 give the same one.")
+    rows = [torch.cat(images[i : i + 2], dim=2) for i in (0, 2)]
+    sheet = torch.cat(rows, dim=1).permute(1, 2, 0)
+    return ((sheet.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)

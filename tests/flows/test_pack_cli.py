@@ -1,0 +1,66 @@
+"""``styleclip pack``: a pack imported, shown and exported by its commands; an error is one line and exit code 2."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from typer.testing import CliRunner, Result
+
+from flows.pack_cli import pack_app
+from tests.pipeline.checkpoints import nvlabs_files as nv
+
+
+def pack(*arguments: object) -> Result:
+    return CliRunner().invoke(pack_app, [str(x) for x in arguments], env={"COLUMNS": "200"})
+
+
+@pytest.fixture(scope="module")
+def pickle_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return nv.save_pickle(tmp_path_factory.mktemp("files") / "network.pkl", nv.random_generator(16))
+
+
+def test_import_show_and_export(pickle_file: Path, tmp_path: Path):
+    imported = pack("import", pickle_file, "--to", tmp_path / "mine", "--domain", "noise", "--licence", "own work")
+    assert imported.exit_code == 0, imported.output
+    assert "network.pkl: nvlabs -> generator.safetensors, preview.png" in imported.output
+    assert "left out on purpose: 8 tensors" in imported.output
+    shown = pack("show", tmp_path / "mine")
+    assert shown.exit_code == 0, shown.output
+    for words in ("16 px", "own work", "ViT-B-32-quickgelu", "from network.pkl", "identity network"):
+        assert words in shown.output
+    exported = pack("export", tmp_path / "mine", tmp_path / "out.pt", "--format", "nvlabs-state")
+    assert exported.exit_code == 0, exported.output
+    assert "G_ema" in torch.load(tmp_path / "out.pt", weights_only=True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--format", "tensorflow"), "--format: Input should be 'nvlabs'"),
+        (("--parity", "exact"), "--parity: Input should be 'nvlabs'"),
+        (("--label", "1"), "the generator has no classes"),
+        (("--clip-name", "ViT-B-32"), "QuickGELU"),
+    ],
+)
+def test_wrong_option_is_one_line_and_leaves_no_pack(
+    arguments: tuple[str, ...], message: str, pickle_file: Path, tmp_path: Path
+):
+    result = pack("import", pickle_file, "--to", tmp_path / "mine", *arguments)
+    assert result.exit_code == 2
+    assert message in result.stderr
+    assert result.stderr.count("\n") == 1
+    assert not (tmp_path / "mine" / "pack.json").exists()
+
+
+def test_hostile_file_is_one_line(tmp_path: Path):
+    (tmp_path / "x.pkl").write_bytes(b"cos\nsystem\n(S'touch ran'\ntR.")
+    result = pack("import", tmp_path / "x.pkl", "--to", tmp_path / "mine")
+    assert result.exit_code == 2
+    assert "refused, nothing was run: it asks for 'os.system'" in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+def test_unknown_export_format_is_one_line(tmp_path: Path):
+    result = pack("export", "peeps", tmp_path / "x.pt", "--format", "onnx")
+    assert result.exit_code == 2
+    assert "must be one of rosinality, nvlabs-state; got 'onnx'" in result.stderr

@@ -1,0 +1,141 @@
+"""Mappers, fs3 and latents of the published code, against values worked out by hand."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from pipeline.checkpoints.foreign_file import read_foreign_file
+from pipeline.checkpoints.official import read_fs3, read_mapper, read_w_plus
+from pipeline.errors import CheckpointError
+from pipeline.models.mapper import LatentMapper, MapperConfig
+from pipeline.style_space import StyleSpace
+from tests.tolerances import IMPORTED_NETWORK
+
+WIDTH = 6
+
+
+def mapper_file(path: Path, *names: str) -> Path:
+    random = torch.Generator().manual_seed(0)
+    state = {"decoder.style.1.weight": torch.zeros(2, 2)}
+    for name in names:
+        for i in range(1, 5):
+            state[f"mapper.{name}.mapping.{i}.weight"] = torch.randn(WIDTH, WIDTH, generator=random) * 100
+            state[f"mapper.{name}.mapping.{i}.bias"] = torch.randn(WIDTH, generator=random) * 10
+    torch.save({"state_dict": state, "opts": {"description": "x", "stylegan_size": 1024}}, path)
+    return path
+
+
+def published_mapper(x: Tensor, state: dict[str, Tensor], name: str) -> Tensor:
+    """One level as published: the norm runs over axis 1 of [n, l, d], which is the rows."""
+    x = x / (x.square().mean(dim=1, keepdim=True) + 1e-8).sqrt()
+    for i in range(1, 5):
+        weight, bias = state[f"mapper.{name}.mapping.{i}.weight"], state[f"mapper.{name}.mapping.{i}.bias"]
+        x = x @ (weight * 0.01 / math.sqrt(WIDTH)).T + bias * 0.01
+        x = torch.where(x >= 0, x, 0.2 * x) * math.sqrt(2)
+    return x
+
+
+def load(path: Path) -> LatentMapper:
+    found = read_mapper(read_foreign_file(path), source="x")
+    assert found.notes == {"pixelnorm_axis": "layer"}
+    network = LatentMapper(found.config)
+    network.load_state_dict(found.state, strict=True)
+    return network.requires_grad_(False)
+
+
+def test_levels_mapper_equals_the_published_formula_with_its_norm_over_rows(tmp_path: Path):
+    names = {"course_mapping": slice(0, 4), "medium_mapping": slice(4, 8), "fine_mapping": slice(8, 18)}
+    path = mapper_file(tmp_path / "x.pt", *names)
+    state = torch.load(path)["state_dict"]
+    w_plus = torch.randn(2, 18, WIDTH)
+    wanted = torch.cat([0.1 * published_mapper(w_plus[:, rows], state, name) for name, rows in names.items()], dim=1)
+    torch.testing.assert_close(load(path)(w_plus), wanted, **IMPORTED_NETWORK)
+
+
+def test_mapper_without_fine_level_leaves_those_rows(tmp_path: Path):
+    mapper = load(mapper_file(tmp_path / "x.pt", "course_mapping", "medium_mapping"))
+    offset = mapper(torch.randn(1, 18, WIDTH))
+    assert bool(offset[:, :8].any())
+    assert not bool(offset[:, 8:].any())
+
+
+def test_single_mapper_equals_the_published_formula(tmp_path: Path):
+    path = mapper_file(tmp_path / "x.pt", "mapping")
+    w_plus = torch.randn(2, 18, WIDTH)
+    wanted = 0.1 * published_mapper(w_plus, torch.load(path)["state_dict"], "mapping")
+    torch.testing.assert_close(load(path)(w_plus), wanted, **IMPORTED_NETWORK)
+
+
+def test_pixelnorm_axis_is_what_differs_between_the_two_settings():
+    torch.manual_seed(0)
+    ours = LatentMapper(MapperConfig(parts=("single",), num_ws=4, width=WIDTH))
+    theirs = LatentMapper(MapperConfig(parts=("single",), num_ws=4, width=WIDTH, pixelnorm_axis="layer"))
+    theirs.load_state_dict(ours.state_dict())
+    x = torch.randn(1, 4, WIDTH)
+    by_channel = x / (x.square().mean(dim=2, keepdim=True) + 1e-8).sqrt()
+    by_layer = x / (x.square().mean(dim=1, keepdim=True) + 1e-8).sqrt()
+    layers = [ours.get_submodule(f"single.fc{i}") for i in range(4)]
+    for network, normed in ((ours, by_channel), (theirs, by_layer)):
+        for layer in layers:
+            normed = layer(normed)
+        torch.testing.assert_close(network(x), 0.1 * normed, **IMPORTED_NETWORK)
+
+
+def test_style_space_mapper_is_refused(tmp_path: Path):
+    with pytest.raises(CheckpointError, match="StyleSpace"):
+        load(mapper_file(tmp_path / "x.pt", "mapper_0"))
+
+
+@pytest.mark.parametrize(("rows", "last"), [(5376, 15), (6048, 24)])
+def test_fs3_with_each_published_number_of_rows_covers_its_layers(rows: int, last: int, tmp_path: Path):
+    table = np.zeros((rows, 4), np.float16)
+    table[:, 0] = 3
+    table[7] = np.nan
+    np.save(tmp_path / "fs3.npy", table)
+    layers, directions = read_fs3(read_foreign_file(tmp_path / "fs3.npy"), StyleSpace(1024, 32768), source="fs3.npy")
+    assert sum(layer.num_channels for layer in layers) == rows
+    assert layers[-1].index == last
+    assert not any(layer.is_torgb for layer in layers)
+    assert directions[0].tolist() == [1, 0, 0, 0]
+    assert directions[7].tolist() == [0, 0, 0, 0]
+
+
+def test_fs3_of_another_generator_is_refused_with_both_numbers(tmp_path: Path):
+    np.save(tmp_path / "fs3.npy", np.zeros((6048, 4), np.float32))
+    tree = read_foreign_file(tmp_path / "fs3.npy")
+    with pytest.raises(CheckpointError, match=r"4,928 rows for this 256-px generator; got shape \[6048, 4\]"):
+        read_fs3(tree, StyleSpace(256, 16384), source="fs3.npy")
+
+
+@pytest.mark.parametrize("kind", ["npy", "pt", "pth"])
+def test_latents_of_each_kind_of_file_are_read(kind: str, tmp_path: Path):
+    latents = torch.randn(3, 18, 512)
+    path = tmp_path / f"w_plus.{kind}"
+    if kind == "npy":
+        np.save(path, latents.numpy())
+    else:
+        torch.save(latents, path, _use_new_zipfile_serialization=kind == "pt")
+    assert torch.equal(read_w_plus(read_foreign_file(path), source="x", num_ws=18), latents)
+
+
+def test_one_latent_without_a_batch_axis_is_one_latent(tmp_path: Path):
+    np.save(tmp_path / "x.npy", np.zeros((18, 512), np.float32))
+    assert read_w_plus(read_foreign_file(tmp_path / "x.npy"), source="x", num_ws=18).shape == (1, 18, 512)
+
+
+@pytest.mark.parametrize(
+    ("array", "match"),
+    [
+        (np.zeros((2, 14, 512), np.float32), r"\[n, 18, 512\].*got \[2, 14, 512\]. It is for a 256-px generator"),
+        (np.zeros((2, 512), np.float32), r"got \[2, 512\]"),
+        (np.full((1, 18, 512), np.nan, np.float32), "latent 0 has NaN"),
+    ],
+)
+def test_latents_that_do_not_fit_are_refused(array: np.ndarray, match: str, tmp_path: Path):
+    np.save(tmp_path / "x.npy", array)
+    with pytest.raises(CheckpointError, match=match):
+        read_w_plus(read_foreign_file(tmp_path / "x.npy"), source="x", num_ws=18)
