@@ -20,16 +20,23 @@ def _fail(error: Exception) -> typer.Exit:
 
 
 @pack_app.command("show")
-def show_pack(pack: PackArgument = "peeps") -> None:
+def show_pack(
+    pack: PackArgument = "peeps",
+    prompts: Annotated[
+        str | None, typer.Option(help="Prompt list to check: names the words that the pack's CLIP never saw.")
+    ] = None,
+) -> None:
     """What a pack holds: models, sizes, defaults, licence, and where imported parts are from."""
     from pipeline.errors import PipelineError
     from pipeline.pack import load_pack
+    from pipeline.prompts import read_prompts
     from storage import StorageError
 
     try:
         loaded = load_pack(pack, device="cpu")
         generator = loaded.generator
         own_clip = loaded.clip if loaded.description.clip.name is None else None
+        checked = [] if prompts is None else read_prompts(prompts, default_neutral=loaded.description.neutral)
     except (PipelineError, StorageError) as error:
         raise _fail(error) from error
     about = loaded.description
@@ -45,6 +52,7 @@ def show_pack(pack: PackArgument = "peeps") -> None:
         ("CLIP", clip),
         ("identity network", _kind(about.identity)),
         ("inverter", _kind(about.inverter)),
+        ("oracle", "none" if about.oracle is None else f"reads {', '.join(about.oracle.attributes)}"),
         ("neutral prompt", about.neutral),
         ("default strength", f"{about.strength:g}"),
         ("default channels", str(about.num_channels)),
@@ -59,6 +67,13 @@ def show_pack(pack: PackArgument = "peeps") -> None:
     for key, value in rows:
         table.add_row(key, value)
     console.print(table)
+    if checked and own_clip is not None:
+        found = {x.name: own_clip.unknown_words(f"{x.target} {x.neutral}") for x in checked}
+        for name, words in found.items():
+            if words:
+                console.print(f"prompt {name!r}: CLIP does not know {', '.join(map(repr, words))}", style="yellow")
+        if not any(found.values()):
+            console.print(f"CLIP knows every word of the {len(checked)} prompts")
 
 
 def _kind(config: Any) -> str:

@@ -79,7 +79,8 @@ WORDS: dict[str, dict[str, tuple[tuple[str, ...], tuple[str, ...]]]] = {
     },
 }
 
-# Phrases that no caption of the training holds, of words that it knows: what free wording looks like to the model.
+# Phrases that no caption of the training holds: what free wording looks like to the model. Each has at least one word
+# whose meaning the training captions teach by itself.
 HELD_OUT_WORDS: dict[str, dict[str, str]] = {
     "head": {
         "afro": "big round afro hair",
@@ -94,7 +95,7 @@ HELD_OUT_WORDS: dict[str, dict[str, str]] = {
         "hat": "a wide brimmed hat",
         "hijab": "a head veil",
         "long": "very long flowing hair",
-        "mohawk": "a punk hairstyle",
+        "mohawk": "hair in a punk mohawk",
         "pompadour": "a swept back quiff",
         "short": "neat hair in a short haircut",
         "turban": "a big wrapped turban",

@@ -362,7 +362,7 @@ def main() -> None:
     record = {
         "pack_digest": pack.digest,
         "findings": [{**asdict(f), "holds": f.holds} for f in findings],
-        "edits": edits,
+        "edits": [asdict(e) for e in edits],
     }
     pack.store.write_bytes("evaluation.json", (json.dumps(record, indent=2) + "\n").encode())
     pack.store.write_bytes("evaluation.md", to_markdown(findings, edits).encode())

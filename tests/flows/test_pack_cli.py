@@ -64,3 +64,12 @@ def test_unknown_export_format_is_one_line(tmp_path: Path):
     result = pack("export", "peeps", tmp_path / "x.pt", "--format", "onnx")
     assert result.exit_code == 2
     assert "must be one of rosinality, nvlabs-state; got 'onnx'" in result.stderr
+
+
+def test_show_names_the_words_of_a_prompt_list_that_the_clip_never_saw(tmp_path: Path):
+    prompts = tmp_path / "prompts.csv"
+    prompts.write_text("name,target\nwizard,a wizard hat\nhat,a face with a hat\n")
+    shown = pack("show", "peeps", "--prompts", prompts)
+    assert shown.exit_code == 0, shown.output
+    assert "prompt 'wizard': CLIP does not know 'wizard'" in shown.output
+    assert "prompt 'hat'" not in shown.output
