@@ -35,3 +35,7 @@ Psi = Annotated[float, Field(ge=0, le=2, description="Truncation: 1 keeps w, 0 g
 LatentsPerShard = Annotated[int, Field(ge=1, description="Latents per shard.")]
 ImagesPerShard = Annotated[int, Field(ge=1, description="About how many images a shard holds.")]
 BatchSize = Annotated[int, Field(ge=1, description="Images at a time; memory, not result.")]
+AutoBatchSize = Annotated[
+    int | None,
+    Field(ge=1, description="Renders at a time; none takes what the free memory allows, 16 on a CPU. Memory, not result."),
+]

@@ -15,6 +15,7 @@ from kernels.channel_relevance import (
     unit_differences,
     unit_vectors,
 )
+from kernels.direction_sums import DirectionSums
 from kernels.impl import Impl
 from kernels.modulated_conv2d import modulated_conv2d
 from kernels.resize import bicubic_matrix, resize_normalize
@@ -27,6 +28,7 @@ __all__ = [
     "LRELU_GAIN",
     "Impl",
     "ChannelDirection",
+    "DirectionSums",
     "RunningMoments",
     "bias_act",
     "bicubic_matrix",

@@ -55,7 +55,13 @@ class ChannelDirectionsConfig(StageConfig):
     first_seed: int = Field(default=2_000_000, ge=0, le=MAX_SEED, description="Seed of the first image.")
     psi: Psi = Field(default=0.7, description="Truncation of the images.")
     step: float = Field(default=5.0, gt=0, description="Size of the move in standard deviations; the paper uses 5.")
-    shard_size: Count = Field(default=128, description="Channels per shard.")
+    shard_size: Count = Field(default=128, description="Channels per shard, in the order the layers run.")
+    images_per_shard: int = Field(
+        default=128, ge=8, multiple_of=8, description="Images per shard; a multiple of the 8 that share a batch."
+    )
+    batch_size: int | None = Field(
+        default=None, ge=1, description="Renders at a time; none takes what the free memory allows, 16 on a CPU."
+    )
 
 
 class StyleDirectionsConfig(StageConfig):

@@ -24,6 +24,7 @@ class Column:
     name: str
     type: pa.DataType | None
     doc: str
+    element: pa.DataType = FLOAT
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class Artifact:
         fields = [
             pa.field(
                 column.name,
-                column.type if column.type is not None else pa.list_(pa.float32(), (widths or {})[column.name]),
+                column.type if column.type is not None else pa.list_(column.element, (widths or {})[column.name]),
                 metadata={"doc": column.doc},
             )
             for column in self.columns
@@ -105,6 +106,17 @@ STYLE_STATISTICS = Artifact(
         Column("mean", FLOAT, "Mean of the raw affine output."),
         Column("std", FLOAT, "Population standard deviation (ddof 0)."),
         Column("count", INT64, "Samples."),
+    ),
+)
+
+CHANNEL_SUMS = Artifact(
+    "channel_sums",
+    (
+        Column("layer", INT32, "Layer index in running order."),
+        Column("channel", INT32, "Channel of the layer."),
+        Column("total", None, "Sum over this shard's images of unit differences, in units of 2^-40.", INT64),
+        Column("count", INT64, "Images with a visible difference."),
+        Column("seen", INT64, "Images measured; 0 for a constant channel."),
     ),
 )
 
@@ -196,6 +208,7 @@ ARTIFACTS = (
     LATENTS,
     STYLE_MOMENTS,
     STYLE_STATISTICS,
+    CHANNEL_SUMS,
     CHANNEL_DIRECTIONS,
     PROMPTS,
     STYLE_DIRECTIONS,
