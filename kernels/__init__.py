@@ -18,6 +18,7 @@ from kernels.channel_relevance import (
 from kernels.direction_sums import DirectionSums
 from kernels.impl import Impl
 from kernels.modulated_conv2d import modulated_conv2d
+from kernels.probes import Probes, probe_rows
 from kernels.resize import bicubic_matrix, resize_normalize
 from kernels.running_moments import RunningMoments
 from kernels.upfirdn2d import binomial_filter, upfirdn2d
@@ -29,6 +30,7 @@ __all__ = [
     "Impl",
     "ChannelDirection",
     "DirectionSums",
+    "Probes",
     "RunningMoments",
     "bias_act",
     "bicubic_matrix",
@@ -36,6 +38,7 @@ __all__ = [
     "channel_direction",
     "modulated_conv2d",
     "normalize_relevance",
+    "probe_rows",
     "relevance",
     "resize_normalize",
     "select_channels",
