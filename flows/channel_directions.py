@@ -20,7 +20,9 @@ def channel_sums_shard(
     """Measure one range of channels over one range of images."""
     store, other = open_run(run, inputs)
     statistics = find_input("style_statistics", store, other)
-    return report_dict(stage.run_channel_sums_shard(config, store, use_pack(pack, device), shard, statistics=statistics))
+    return report_dict(
+        stage.run_channel_sums_shard(config, store, use_pack(pack, device), shard, statistics=statistics)
+    )
 
 
 @task(name="channel-directions-shard", cache_policy=NO_CACHE, task_run_name="channel directions {shard}")
@@ -45,7 +47,9 @@ def channel_directions(
     psi: p.Psi = 0.7,
     step: Annotated[float, Field(gt=0, description="Size of the move in standard deviations; the paper uses 5.")] = 5.0,
     channels_per_shard: Annotated[int, Field(ge=1, description="Channels per shard.")] = 128,
-    images_per_shard: Annotated[int, Field(ge=8, multiple_of=8, description="Images per shard; a multiple of 8.")] = 128,
+    images_per_shard: Annotated[
+        int, Field(ge=8, multiple_of=8, description="Images per shard; a multiple of 8.")
+    ] = 128,
     batch_size: p.AutoBatchSize = None,
     workers: p.Workers = 1,
     device: p.Device = "auto",

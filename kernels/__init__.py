@@ -8,12 +8,14 @@ from kernels.bias_act import LRELU_GAIN, bias_act
 from kernels.channel_relevance import (
     ChannelDirection,
     channel_direction,
+    count_channels,
     normalize_relevance,
     relevance,
     select_channels,
     threshold_for_count,
     unit_differences,
     unit_vectors,
+    weigh_by_effect,
 )
 from kernels.direction_sums import DirectionSums
 from kernels.impl import Impl
@@ -36,6 +38,7 @@ __all__ = [
     "bicubic_matrix",
     "binomial_filter",
     "channel_direction",
+    "count_channels",
     "modulated_conv2d",
     "normalize_relevance",
     "probe_rows",
@@ -46,4 +49,5 @@ __all__ = [
     "unit_differences",
     "unit_vectors",
     "upfirdn2d",
+    "weigh_by_effect",
 ]

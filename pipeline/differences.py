@@ -1,4 +1,4 @@
-"""Unit differences of +- renders, summed over images (StyleCLIP section 6): what every measurement is made of.
+"""Differences of +- renders, summed over images (StyleCLIP section 6): what every measurement is made of.
 
 Letters: n image, c channel, s style, d CLIP width.
 """
@@ -10,15 +10,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from kernels import DirectionSums, unit_differences
+from kernels import DirectionSums
 from pipeline.models.clip import Clip
 from pipeline.models.stylegan2 import Activations, Generator
 from pipeline.sampling import sample_w_plus
 from pipeline.style_space import StyleSpace
 
 IMAGES_TOGETHER = 8  # images of one batch, counted from the first: the same groups in every split into shards
-
-
 
 
 def image_styles(generator: Generator, seeds: Sequence[int], *, psi: float) -> Float[Tensor, "n s"]:
@@ -50,13 +48,13 @@ def sum_differences(
     step: float,
     batch_size: int,
 ) -> DirectionSums:
-    """Sum over images of ``u(E(G(s + a sigma_c e_c)) - E(G(s - a sigma_c e_c)))`` for some channels.
+    """Sum over images of ``E(G(s + a sigma_c e_c)) - E(G(s - a sigma_c e_c))``, and of its unit vector.
 
     1. Images are taken ``IMAGES_TOGETHER`` at a time; activations below a channel's layer are those of the untouched
        images, computed once per layer and group of images and shared by all its channels and both signs.
     2. A batch holds both signs of these images for as many channels of the layer as ``batch_size`` allows, at least
        one. While it holds one (a CPU's default), a sum depends on nothing but channel and images, to the bit.
-    3. The unit differences are summed as whole numbers: nothing grows with the number of images.
+    3. Differences and unit differences are summed as whole numbers: nothing grows with the number of images.
 
     Args:
         generator: renders.
@@ -94,7 +92,7 @@ def _differences(
     std: Tensor,
     step: float,
 ) -> Float[Tensor, "c n d"]:
-    """Unit differences of some channels of one layer, all images and both signs in one batch."""
+    """Differences of embeddings for some channels of one layer, all images and both signs in one batch."""
     num_channels, n = len(positions), len(images)
     moved = images.repeat(2 * num_channels, 1).reshape(num_channels, 2, n, -1)
     for row, position in enumerate(positions):
@@ -107,7 +105,7 @@ def _differences(
     )
     embedded = clip.encode_images(generator.render(moved.flatten(0, 2), since=shared))
     plus, minus = embedded.reshape(num_channels, 2, n, -1).unbind(1)
-    return unit_differences(plus, minus)
+    return plus - minus
 
 
 def _chunks(rows: list[int], size: int) -> Iterator[list[int]]:

@@ -1,20 +1,26 @@
 """Direction sums as rows: what a shard of measurements writes and a merge reads."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal
 
-import numpy as np
 import pyarrow as pa
 import torch
 from torch import Tensor
 
 import storage
-from kernels import DirectionSums
+from kernels import ChannelDirection, DirectionSums
 from pipeline.schemas import CHANNEL_DIRECTIONS, CHANNEL_SUMS
 from pipeline.style_space import StyleSpace
 
 
-def sums_table(space: StyleSpace, positions: Sequence[int], sums: DirectionSums) -> pa.Table:
-    """``CHANNEL_SUMS`` of some channels, in the order given."""
+def sums_table(
+    space: StyleSpace,
+    positions: Sequence[int],
+    sums: DirectionSums,
+    *,
+    metadata: Mapping[str, object] | None = None,
+) -> pa.Table:
+    """``CHANNEL_SUMS`` of some channels, in the order given; ``metadata`` goes into the schema as JSON."""
     located = [space.locate(p) for p in positions]
     width = sums.total.shape[1]
     return CHANNEL_SUMS.table(
@@ -22,10 +28,12 @@ def sums_table(space: StyleSpace, positions: Sequence[int], sums: DirectionSums)
             "layer": [layer for layer, _ in located],
             "channel": [channel for _, channel in located],
             "total": pa.FixedSizeListArray.from_arrays(pa.array(sums.total.numpy().reshape(-1)), width),
+            "effect": pa.FixedSizeListArray.from_arrays(pa.array(sums.effect.numpy().reshape(-1)), width),
             "count": sums.count.numpy(),
             "seen": sums.seen.numpy(),
         },
-        widths={"total": width},
+        widths={"total": width, "effect": width},
+        metadata=metadata,
     )
 
 
@@ -50,30 +58,40 @@ def merge_sums(space: StyleSpace, positions: Sequence[int], tables: Iterable[pa.
     return sums
 
 
-def directions_table(space: StyleSpace, positions: Sequence[int], sums: DirectionSums, std: Tensor) -> pa.Table:
-    """``CHANNEL_DIRECTIONS`` from sums: unit mean difference, agreement, count and status of every channel.
+def directions_table(
+    space: StyleSpace,
+    positions: Sequence[int],
+    found: ChannelDirection,
+    effect: Tensor,
+    std: Tensor,
+    *,
+    no_count: Literal["no_effect", "not_measured"] = "no_effect",
+) -> pa.Table:
+    """``CHANNEL_DIRECTIONS``: direction, agreement, count and status of every channel.
 
     Args:
         space: layout of the styles.
-        positions: channels, in the order of ``sums``.
-        sums: over all images.
+        positions: channels, in the order of ``found``.
+        found: their directions.
+        effect: their mean differences of unit embeddings, [c, d].
         std: standard deviation of every style channel.
+        no_count: status of a channel that varies but has count 0.
     """
-    found = sums.direction()
     located = [space.locate(p) for p in positions]
     status = [
-        "constant" if std[p] <= 0 else "ok" if n > 0 else "no_effect" for p, n in zip(positions, found.count, strict=True)
+        "constant" if std[p] <= 0 else "ok" if n > 0 else no_count for p, n in zip(positions, found.count, strict=True)
     ]
     return CHANNEL_DIRECTIONS.table(
         {
             "layer": [layer for layer, _ in located],
             "channel": [channel for _, channel in located],
             "direction": storage.vectors(found.direction.numpy()),
+            "effect": storage.vectors(effect.numpy()),
             "agreement": found.agreement.numpy(),
             "count": found.count.int().numpy(),
             "status": status,
         },
-        widths={"direction": found.direction.shape[1]},
+        widths={"direction": found.direction.shape[1], "effect": effect.shape[1]},
     )
 
 
@@ -85,5 +103,5 @@ def _sums(table: pa.Table) -> DirectionSums:
     def column(name: str) -> Tensor:
         return torch.from_numpy(table[name].to_numpy().copy())
 
-    total = np.concatenate([chunk.flatten().to_numpy() for chunk in table["total"].chunks])
-    return DirectionSums(torch.from_numpy(total.reshape(table.num_rows, -1)), column("count"), column("seen"))
+    total, effect = (torch.from_numpy(storage.stack(table[name]).copy()) for name in ("total", "effect"))
+    return DirectionSums(total, effect, column("count"), column("seen"))

@@ -108,7 +108,9 @@ def run_channel_directions_shard(
         parts = [part_path(f"_{SUMS_STAGE}", shard * ranges + i) for i in range(ranges)]
         tables = (storage.read_table(store, part) for part in parts)
         sums = merge_sums(pack.generator.space, positions, tables)
-        table = directions_table(pack.generator.space, positions, sums, _read_std(statistics))
+        table = directions_table(
+            pack.generator.space, positions, sums.direction(), sums.mean_effect(), _read_std(statistics)
+        )
         return Made({part_path(STAGE, shard): storage.table_bytes(table)}, rows=len(positions))
 
     config_hash = channel_directions_hash(config, pack, statistics)

@@ -1,3 +1,5 @@
+import itertools
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -21,9 +23,10 @@ def test_direction_sums_any_split_and_order_give_the_same_bits(order: list[int],
     whole = DirectionSums.of(differences)
     merged = DirectionSums.empty(3, 16)
     edges = [0, *sorted(cuts), 12]
-    for start, stop in zip(edges, edges[1:], strict=False):
+    for start, stop in itertools.pairwise(edges):
         merged = DirectionSums.of(differences[:, order[start:stop]]).merge(merged)
     assert torch.equal(merged.total, whole.total)
+    assert torch.equal(merged.effect, whole.effect)
     assert torch.equal(merged.count, whole.count)
     assert torch.equal(merged.seen, whole.seen)
 
@@ -43,9 +46,16 @@ def test_direction_sums_add_at_touches_only_its_rows():
     assert torch.equal(sums.total[:2], DirectionSums.of(some_differences()).total[:2])
 
 
-def test_direction_sums_too_long_a_difference_is_refused():
-    with pytest.raises(ValueError, match="must be unit vectors or zero; got length 2"):
-        DirectionSums.of(torch.tensor([[[2.0, 0.0]]]))
+@pytest.mark.parametrize("bad", [65.0, float("nan")])
+def test_direction_sums_too_long_a_difference_is_refused(bad: float):
+    with pytest.raises(ValueError, match="must be finite and at most 64 long"):
+        DirectionSums.of(torch.tensor([[[bad, 0.0]]]))
+
+
+def test_direction_sums_mean_effect_keeps_the_length():
+    differences = some_differences() * 0.3
+    expected = differences.double().mean(dim=1)
+    torch.testing.assert_close(DirectionSums.of(differences).mean_effect().double(), expected, **FLOAT32_STORED)
 
 
 def test_direction_sums_other_channels_are_refused():

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 import storage
-from kernels import ChannelDirection, DirectionSums, unit_vectors
+from kernels import ChannelDirection, DirectionSums
 from pipeline.config import ChannelDirectionsConfig, StyleStatisticsConfig
 from pipeline.differences import editable_positions, image_styles
 from pipeline.pack import Pack
@@ -157,7 +157,7 @@ def test_run_channel_directions_killed_at_any_write_ends_in_the_same_table(
     def count_and_pretend(generator, clip, styles: Tensor, *, positions: list[int], **_: object) -> DirectionSums:
         computed.append((positions[0], len(styles)))
         rows = torch.stack([styles.roll(p, dims=1)[:, :16] for p in positions])
-        return DirectionSums.of(unit_vectors(rows))
+        return DirectionSums.of(rows)
 
     monkeypatch.setattr(stage, "sum_differences", count_and_pretend)
     config = ChannelDirectionsConfig(num_images=9, shard_size=60, images_per_shard=8)
