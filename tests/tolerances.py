@@ -46,3 +46,5 @@ BATCH_INDEPENDENT: Tolerance = {"rtol": 1e-5, "atol": 1e-5}
 FLOAT32_STORED: Tolerance = {"rtol": 1e-5, "atol": 1e-6}
 # whole renders by the reference against batched renders from kept activations, through CLIP and two normalisations
 KEPT_ACTIVATIONS: Tolerance = {"rtol": 1e-3, "atol": 1e-3}
+# a derivative against a central difference of 0.05 sigma: curvature, and float32 rounding divided by the step
+FINITE_DIFFERENCE: Tolerance = {"rtol": 3e-2, "atol": 1e-3}

@@ -15,6 +15,7 @@ from pipeline.shard import Input, ShardReport, close_stage, find_input
 from pipeline.stages import channel_directions as stage
 from pipeline.stages import style_statistics as statistics_stage
 from storage import Store
+from tests.mortal_store import Killed, MortalStore
 from tests.tolerances import KEPT_ACTIVATIONS
 
 STEP = 5.0
@@ -127,25 +128,6 @@ def test_compute_channel_directions_any_batch_size_agrees(tiny_pack: Pack, style
             batch_size=batch_size,
         )
         torch.testing.assert_close(found.direction, expected.direction, **KEPT_ACTIVATIONS)
-
-
-class Killed(BaseException):
-    """Stands for the process being killed."""
-
-
-class MortalStore(Store):
-    """A store whose process dies at the n-th write, before it or after its bytes are there."""
-
-    writes_left = 0
-    after = False
-
-    def write_bytes(self, path: str, data: bytes) -> None:
-        MortalStore.writes_left -= 1
-        if MortalStore.writes_left < 0:
-            if MortalStore.after:
-                super().write_bytes(path, data)
-            raise Killed
-        super().write_bytes(path, data)
 
 
 @pytest.mark.parametrize("after", [False, True])
