@@ -6,6 +6,7 @@ Letters: n image or text, d embedding width.
 import io
 import json
 import logging
+from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ log = logging.getLogger(__name__)
 CONFIG_FILE = "open_clip_config.json"
 WEIGHTS_FILE = "open_clip_model.safetensors"
 MERGES_FILE = "merges.txt.gz"
+KEPT_PROMPTS = 256
 
 
 class Clip:
@@ -52,6 +54,7 @@ class Clip:
         self.tokenize = tokenize
         self.image_size = image_size
         self.mean, self.std = mean, std
+        self._encoded: OrderedDict[tuple[str, tuple[str, ...]], Tensor] = OrderedDict()
 
     @property
     def device(self) -> torch.device:
@@ -81,8 +84,18 @@ class Clip:
             return unit_vectors(self.model.encode_text(tokens.to(self.device)))
 
     def encode_prompt(self, text: str, templates: Sequence[str]) -> Float[Tensor, "d"]:
-        """Unit embedding of a text averaged over templates: normalise each, mean, normalise (CLIP zero-shot)."""
-        return unit_vectors(self.encode_texts([template.format(text) for template in templates]).mean(dim=0))
+        """Unit embedding of a text averaged over templates: normalise each, mean, normalise (CLIP zero-shot).
+
+        The last few are kept: the prompts of a list mostly share their neutral text.
+        """
+        key = (text, tuple(templates))
+        found = self._encoded.get(key)
+        if found is None:
+            found = unit_vectors(self.encode_texts([template.format(text) for template in templates]).mean(dim=0))
+            self._encoded[key] = found
+            while len(self._encoded) > KEPT_PROMPTS:
+                self._encoded.popitem(last=False)
+        return found
 
     def text_direction(self, target: str, neutral: str, templates: Sequence[str]) -> Float[Tensor, "d"]:
         """Unit vector from the neutral to the target text (StyleCLIP section 6).
