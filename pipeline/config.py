@@ -45,6 +45,12 @@ class StyleStatisticsConfig(StageConfig):
     )
     first_seed: int = Field(default=1_000_000, ge=0, le=MAX_SEED, description="Seed of the first sample.")
     psi: Psi = Field(default=0.7, description="Truncation of the samples, on all rows as in the TensorFlow reference.")
+    cutoff: int | None = Field(
+        default=None,
+        ge=0,
+        description="Truncate only this many rows of w_plus (the PyTorch reference: 8); none: all.",
+    )
+    ddof: int = Field(default=0, ge=0, le=1, description="0: population deviation, as published; 1: sample deviation.")
     shard_size: Count = Field(default=2_500, description="Samples per shard.")
 
 

@@ -104,7 +104,7 @@ STYLE_STATISTICS = Artifact(
         Column("layer", INT32, "Layer index in running order, toRGB included."),
         Column("channel", INT32, "Channel of the layer."),
         Column("mean", FLOAT, "Mean of the raw affine output."),
-        Column("std", FLOAT, "Population standard deviation (ddof 0)."),
+        Column("std", FLOAT, "Standard deviation; the manifest states psi, cutoff and ddof (0 unless asked)."),
         Column("count", INT64, "Samples."),
     ),
 )

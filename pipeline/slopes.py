@@ -56,11 +56,11 @@ def _batch_slopes(
     generator: Generator, clip: Clip, images: Tensor, *, columns: Tensor, sigma: Tensor, probes: Probes
 ) -> DirectionSums:
     x = images.detach().clone().requires_grad_()
-    with torch.enable_grad():
-        projected = clip.encode_images(generator.render(x)) @ probes.rows.to(x.device).T  # [n r]
     coordinates = torch.empty(len(columns), len(x), len(probes.rows))  # [c n r]
-    for row in range(len(probes.rows)):
-        last = row + 1 == len(probes.rows)
-        (gradient,) = torch.autograd.grad(projected[:, row].sum(), x, retain_graph=not last)
-        coordinates[:, :, row] = (gradient[:, columns] * sigma * probes.weight[row]).T.cpu()
+    with torch.enable_grad():  # a caller may have turned gradients off
+        projected = clip.encode_images(generator.render(x)) @ probes.rows.to(x.device).T  # [n r]
+        for row in range(len(probes.rows)):
+            last = row + 1 == len(probes.rows)
+            (gradient,) = torch.autograd.grad(projected[:, row].sum(), x, retain_graph=not last)
+            coordinates[:, :, row] = (gradient[:, columns] * sigma * probes.weight[row]).T.cpu()
     return DirectionSums.of(probes.lift(coordinates), shortest=MIN_SLOPE)

@@ -50,6 +50,12 @@ def test_sum_slopes_probed_are_exact_along_the_texts(tiny_pack: Pack, styles: Te
     torch.testing.assert_close(probed.mean_effect() @ texts.T, whole.mean_effect() @ texts.T, **KEPT_ACTIVATIONS)
 
 
+def test_sum_slopes_where_the_caller_turned_gradients_off_are_the_same(tiny_pack: Pack, styles: Tensor, std: Tensor):
+    expected = slopes(tiny_pack, styles, std, AXES)
+    with torch.no_grad():
+        assert torch.equal(slopes(tiny_pack, styles, std, AXES).total, expected.total)
+
+
 def test_sum_slopes_constant_channel_has_none(tiny_pack: Pack, styles: Tensor, std: Tensor):
     found = slopes(tiny_pack, styles, std, AXES)
     assert found.count[4] == 0
