@@ -27,6 +27,7 @@ lint: $(VENV)/.installed-test ## ruff, pyright, import-linter
 
 bench: $(VENV)/.installed-test ## measure the fast paths against their references
 	$(BIN)/python -m benchmarks.bench
+	$(BIN)/python -m benchmarks.directions
 
 clean: ## remove .venv and outputs
 	rm -rf $(VENV) output build .pytest_cache .ruff_cache

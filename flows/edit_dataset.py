@@ -26,6 +26,8 @@ def edit_dataset(
     relevance_threshold: p.Threshold = None,
     num_channels: p.NumChannels = None,
     templates: p.Templates = "imagenet_79",
+    mode: p.DirectionsMode = "screened",
+    rule: p.Rule = "auto",
     latents_per_shard: p.LatentsPerShard = 64,
     images_per_shard: p.ImagesPerShard = 1_024,
     workers: p.Workers = 1,
@@ -33,12 +35,13 @@ def edit_dataset(
 ) -> dict[str, Any]:
     """Sample latents, find a direction for every prompt, render and score all edits, draw the report.
 
-    Channel directions come from the run, if ``channel-directions`` was run on it, else from the pack. A rerun
-    with the same parameters does nothing but check.
+    Channel directions come from the run, if ``channel-directions`` was run on it, else from the pack; where neither
+    has any, those that the prompts need are measured. A rerun with the same parameters does nothing but check.
     """
     loaded = use_pack(pack, device)
     load_prompts(prompts, loaded)  # a bad list stops the run before it costs anything
-    load_channel_table(loaded, open_run(run)[0])
+    if mode == "exact":
+        load_channel_table(loaded, open_run(run)[0])
     shared: dict[str, Any] = {"run": run, "pack": pack, "device": device}
     stages: list[Any] = [
         sample_latents(
@@ -55,6 +58,8 @@ def edit_dataset(
             relevance_threshold=relevance_threshold,
             num_channels=num_channels,
             templates=templates,
+            mode=mode,
+            rule=rule,
             workers=workers,
         ),
         render_dataset(**shared, strengths=strengths, images_per_shard=images_per_shard, workers=workers),

@@ -7,7 +7,8 @@ from prefect.cache_policies import NO_CACHE
 
 from flows import parameters as p
 from flows.runners import finish, open_run, report_dict, run_shards, use_pack
-from pipeline.config import StyleDirectionsConfig
+from flows.screening import screen
+from pipeline.config import ScreeningConfig, StyleDirectionsConfig
 from pipeline.pack import Pack
 from pipeline.prompts import Prompt, check_prompts, read_prompts
 from pipeline.prompts import templates as check_templates
@@ -43,15 +44,29 @@ def style_directions_shard(
     pack: str,
     device: str,
     prompts: list[Prompt],
+    screened: bool,
     shard: int,
 ) -> dict[str, Any]:
     """Directions of one range of prompts."""
-    store, other = open_run(run, inputs)
     loaded = use_pack(pack, device)
-    channels = stage.load_channel_table(loaded, store, other)
+    channels = load_channels(run, inputs, loaded, screened=screened)
+    store, _ = open_run(run)
     return report_dict(
         stage.run_style_directions_shard(config, store, loaded, shard, prompts=prompts, channels=channels)
     )
+
+
+def load_channels(run: str, inputs: str | None, pack: Pack, *, screened: bool) -> stage.ChannelTable:
+    """The run's own screened directions, or the whole table of the run or the pack."""
+    store, other = open_run(run, inputs)
+    if screened:
+        return stage.load_screened_table(pack, store, other)
+    return stage.load_channel_table(pack, store, other)
+
+
+def has_table(run: str, inputs: str | None, pack: Pack) -> bool:
+    """Whether a whole table of channel directions is at hand."""
+    return stage.find_channel_table(pack, *open_run(run, inputs)) is not None
 
 
 @flow(name="global-directions")
@@ -63,22 +78,34 @@ def global_directions(
     relevance_threshold: p.Threshold = None,
     num_channels: p.NumChannels = None,
     templates: p.Templates = "imagenet_79",
+    mode: p.DirectionsMode = "screened",
+    reuse_directions: p.ReuseDirections = True,
+    rule: p.Rule = "auto",
     workers: p.Workers = 1,
     device: p.Device = "auto",
 ) -> dict[str, Any]:
     """Turn a prompt list into style directions in RUN/style_directions.
 
-    Channel directions are the run's own, if ``channel-directions`` was run on it, else the pack's.
+    Channel directions are the run's own, if ``channel-directions`` was run on it, else the pack's; where neither has
+    any, the channels that these prompts need are measured first (mode screened).
     """
     check_templates(templates)
-    config = StyleDirectionsConfig(
-        relevance_threshold=relevance_threshold, num_channels=num_channels, templates=templates
-    )
     loaded = use_pack(pack, device)
     checked = load_prompts(prompts, loaded)
     warn_of_unknown_words(checked, loaded)
-    store, other = open_run(run, inputs)
-    channels = stage.load_channel_table(loaded, store, other)
+    store, _ = open_run(run)
+    reuse = mode == "screened" and reuse_directions and has_table(run, inputs, loaded)
+    screened = mode != "exact" and not reuse
+    if screened:
+        screening = ScreeningConfig(
+            mode="gradient" if mode == "gradient" else "screened", num_channels=num_channels, templates=templates
+        )
+        screen(screening, run=run, inputs=inputs, pack=pack, device=device, prompts=checked, workers=workers)
+    chosen_rule = ("effect" if screened else "paper") if rule == "auto" else rule
+    config = StyleDirectionsConfig(
+        relevance_threshold=relevance_threshold, num_channels=num_channels, templates=templates, rule=chosen_rule
+    )
+    channels = load_channels(run, inputs, loaded, screened=screened)
     num_shards = stage.style_directions_num_shards(config, checked)
     reports = run_shards(
         style_directions_shard,
@@ -91,6 +118,7 @@ def global_directions(
             "pack": pack,
             "device": device,
             "prompts": checked,
+            "screened": screened,
         },
     )
     config_hash = stage.style_directions_hash(config, loaded, checked, channels)

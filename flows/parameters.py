@@ -1,6 +1,6 @@
 """Parameters that several flows share, with the text that Prefect's form and ``--help`` show."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -35,3 +35,25 @@ Psi = Annotated[float, Field(ge=0, le=2, description="Truncation: 1 keeps w, 0 g
 LatentsPerShard = Annotated[int, Field(ge=1, description="Latents per shard.")]
 ImagesPerShard = Annotated[int, Field(ge=1, description="About how many images a shard holds.")]
 BatchSize = Annotated[int, Field(ge=1, description="Images at a time; memory, not result.")]
+AutoBatchSize = Annotated[
+    int | None,
+    Field(ge=1, description="Renders at a time; none takes what the free memory allows. Memory, not result."),
+]
+DirectionsMode = Annotated[
+    Literal["screened", "exact", "gradient"],
+    Field(
+        description="screened: measure only the channels that the prompts need, unless a whole table is at hand; "
+        "exact: the whole table of channel-directions; gradient: from derivatives alone, a preview."
+    ),
+]
+ReuseDirections = Annotated[
+    bool,
+    Field(description="Screened: take the whole table where the run or the pack has one; off measures anew."),
+]
+Rule = Annotated[
+    Literal["auto", "paper", "effect"],
+    Field(
+        description="How channels are chosen and weighed: paper by relevance, effect by relevance times the square "
+        "root of their effect; auto takes effect for directions that were screened, else paper."
+    ),
+]

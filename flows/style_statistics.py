@@ -36,13 +36,20 @@ def style_statistics(
     ] = 10_000,
     first_seed: p.FirstSeed = 1_000_000,
     psi: p.Psi = 0.7,
+    cutoff: Annotated[int | None, Field(ge=0, description="Truncate only this many rows of w_plus; none: all.")] = None,
+    ddof: Annotated[int, Field(ge=0, le=1, description="0: population deviation, as published; 1: sample.")] = 0,
     samples_per_shard: Annotated[int, Field(ge=1, description="Samples per shard.")] = 2_500,
     workers: p.Workers = 1,
     device: p.Device = "auto",
 ) -> dict[str, Any]:
     """Measure mean and standard deviation of every style channel into RUN/style_statistics."""
     config = StyleStatisticsConfig(
-        num_samples=num_samples, first_seed=first_seed, psi=psi, shard_size=samples_per_shard
+        num_samples=num_samples,
+        first_seed=first_seed,
+        psi=psi,
+        cutoff=cutoff,
+        ddof=ddof,
+        shard_size=samples_per_shard,
     )
     loaded = use_pack(pack, device)
     store, _ = open_run(run)

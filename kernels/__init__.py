@@ -8,15 +8,19 @@ from kernels.bias_act import LRELU_GAIN, bias_act
 from kernels.channel_relevance import (
     ChannelDirection,
     channel_direction,
+    count_channels,
     normalize_relevance,
     relevance,
     select_channels,
     threshold_for_count,
     unit_differences,
     unit_vectors,
+    weigh_by_effect,
 )
+from kernels.direction_sums import DirectionSums
 from kernels.impl import Impl
 from kernels.modulated_conv2d import modulated_conv2d
+from kernels.probes import Probes, probe_rows
 from kernels.resize import bicubic_matrix, resize_normalize
 from kernels.running_moments import RunningMoments
 from kernels.upfirdn2d import binomial_filter, upfirdn2d
@@ -27,13 +31,17 @@ __all__ = [
     "LRELU_GAIN",
     "Impl",
     "ChannelDirection",
+    "DirectionSums",
+    "Probes",
     "RunningMoments",
     "bias_act",
     "bicubic_matrix",
     "binomial_filter",
     "channel_direction",
+    "count_channels",
     "modulated_conv2d",
     "normalize_relevance",
+    "probe_rows",
     "relevance",
     "resize_normalize",
     "select_channels",
@@ -41,4 +49,5 @@ __all__ = [
     "unit_differences",
     "unit_vectors",
     "upfirdn2d",
+    "weigh_by_effect",
 ]

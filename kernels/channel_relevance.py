@@ -6,7 +6,7 @@ Letters: n image, c channel, d CLIP width.
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from kernels.impl import Impl, check_impl
@@ -100,6 +100,30 @@ def relevance(
     return torch.stack(
         [sum((a * b for a, b in zip(row, text_direction, strict=True)), torch.zeros(())) for row in directions]
     )
+
+
+def weigh_by_effect(
+    relevance: Float[Tensor, "c"], effect: Float[Tensor, "c d"], text_direction: Float[Tensor, "d"], *, power: float
+) -> Float[Tensor, "c"]:
+    """``R_c |<effect_c, text_direction>|^power``: purity, weighed by how far the channel moves along the text.
+
+    The paper's rule (power 0) looks at the angle alone, so a channel that hardly changes the image may be kept and set
+    the scale; effect alone (power 1 and relevance 1) entangles attributes.
+
+    Args:
+        relevance: ``R_c``.
+        effect: mean difference of the unit embeddings of each channel's +- renders, not normalised.
+        text_direction: unit vector.
+        power: 0 is the paper's rule.
+    """
+    return relevance * (effect @ text_direction).abs() ** power
+
+
+def count_channels(relevance: Float[Tensor, "c"], thresholds: Float[Tensor, "t"]) -> Int[Tensor, "t"]:
+    """How many channels each threshold keeps: those with ``|R_c| >= threshold`` that are not zero."""
+    size = relevance.abs()
+    ordered = size[size > 0].sort().values
+    return len(ordered) - torch.searchsorted(ordered, thresholds.to(ordered).contiguous(), right=False)
 
 
 def threshold_for_count(relevance: Float[Tensor, "c"], num_channels: int) -> float:

@@ -3,9 +3,9 @@
 Limits stand in the fields themselves, so that Prefect refuses a bad value before it creates a run.
 """
 
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Count = Annotated[int, Field(ge=1)]
 Psi = Annotated[float, Field(ge=0.0, le=2.0)]
@@ -45,6 +45,12 @@ class StyleStatisticsConfig(StageConfig):
     )
     first_seed: int = Field(default=1_000_000, ge=0, le=MAX_SEED, description="Seed of the first sample.")
     psi: Psi = Field(default=0.7, description="Truncation of the samples, on all rows as in the TensorFlow reference.")
+    cutoff: int | None = Field(
+        default=None,
+        ge=0,
+        description="Truncate only this many rows of w_plus (the PyTorch reference: 8); none: all.",
+    )
+    ddof: int = Field(default=0, ge=0, le=1, description="0: population deviation, as published; 1: sample deviation.")
     shard_size: Count = Field(default=2_500, description="Samples per shard.")
 
 
@@ -55,7 +61,60 @@ class ChannelDirectionsConfig(StageConfig):
     first_seed: int = Field(default=2_000_000, ge=0, le=MAX_SEED, description="Seed of the first image.")
     psi: Psi = Field(default=0.7, description="Truncation of the images.")
     step: float = Field(default=5.0, gt=0, description="Size of the move in standard deviations; the paper uses 5.")
-    shard_size: Count = Field(default=128, description="Channels per shard.")
+    shard_size: Count = Field(default=128, description="Channels per shard, in the order the layers run.")
+    images_per_shard: int = Field(
+        default=128, ge=8, multiple_of=8, description="Images per shard; a multiple of the 8 that share a batch."
+    )
+    batch_size: int | None = Field(
+        default=None, ge=1, description="Renders at a time; none takes what the free memory allows, 16 on a CPU."
+    )
+
+
+class ScreeningConfig(StageConfig):
+    """Channel directions for a prompt list: measured only where the prompts need them, or from slopes alone."""
+
+    performance_only: ClassVar[frozenset[str]] = frozenset({"batch_size", "gradient_batch_size"})
+
+    mode: Literal["screened", "gradient"] = Field(
+        default="screened", description="screened: slopes, then differences where they decide; gradient: slopes alone."
+    )
+    num_gradient_images: Count = Field(default=12, description="Images whose slopes are averaged.")
+    num_probes: int = Field(default=16, ge=0, description="Random directions that estimate a slope's whole length.")
+    num_images: Count = Field(default=24, description="Images a channel is measured in at most.")
+    num_rounds: Count = Field(
+        default=5, description="Rounds of measuring at most: one for all candidates, the others where a place is open."
+    )
+    renders_per_prompt: int | None = Field(
+        default=None,
+        ge=1,
+        description="Renders that a prompt may cost on average; none means a hundredth of the exact table's.",
+    )
+    first_seed: int = Field(default=2_000_000, ge=0, le=MAX_SEED, description="Seed of the first image.")
+    psi: Psi = Field(default=0.7, description="Truncation of the images.")
+    step: float = Field(default=5.0, gt=0, description="Size of the move in standard deviations; the paper uses 5.")
+    num_channels: int | None = Field(
+        default=None, ge=1, description="Channels a prompt keeps, where it does not say; none means the pack's default."
+    )
+    templates: str = Field(
+        default="imagenet_79", description="Prompt templates to average: imagenet_79, imagenet_80 or none."
+    )
+    images_per_shard: Count = Field(default=4, description="Images per shard of slopes.")
+    shard_size: Count = Field(default=64, description="Channels per shard of measuring.")
+    batch_size: int | None = Field(
+        default=None, ge=1, description="Renders at a time; none takes what the free memory allows, 16 on a CPU."
+    )
+    gradient_batch_size: int | None = Field(
+        default=None, ge=1, description="Images whose slopes are taken at a time; none takes what the memory allows."
+    )
+
+    @model_validator(mode="after")
+    def _gradient_images_are_among_the_images(self) -> "ScreeningConfig":
+        if self.num_gradient_images > self.num_images:
+            raise ValueError(
+                f"`num_gradient_images` must not exceed `num_images`; got {self.num_gradient_images} and "
+                f"{self.num_images}. Raise `num_images`."
+            )
+        return self
 
 
 class StyleDirectionsConfig(StageConfig):
@@ -68,6 +127,10 @@ class StyleDirectionsConfig(StageConfig):
     )
     num_channels: int | None = Field(
         default=None, ge=1, description="Keep this many of the most relevant channels; none means the pack's default."
+    )
+    rule: Literal["paper", "effect"] = Field(
+        default="paper",
+        description="paper: channels by relevance; effect: by relevance times the square root of their effect.",
     )
     templates: str = Field(
         default="imagenet_79", description="Prompt templates to average: imagenet_79, imagenet_80 or none."

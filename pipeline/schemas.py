@@ -25,6 +25,7 @@ class Column:
     name: str
     type: pa.DataType | None
     doc: str
+    element: pa.DataType = FLOAT
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class Artifact:
         fields = [
             pa.field(
                 column.name,
-                column.type if column.type is not None else pa.list_(pa.float32(), (widths or {})[column.name]),
+                column.type if column.type is not None else pa.list_(column.element, (widths or {})[column.name]),
                 metadata={"doc": column.doc},
             )
             for column in self.columns
@@ -104,8 +105,29 @@ STYLE_STATISTICS = Artifact(
         Column("layer", INT32, "Layer index in running order, toRGB included."),
         Column("channel", INT32, "Channel of the layer."),
         Column("mean", FLOAT, "Mean of the raw affine output."),
-        Column("std", FLOAT, "Population standard deviation (ddof 0)."),
+        Column("std", FLOAT, "Standard deviation; the manifest states psi, cutoff and ddof (0 unless asked)."),
         Column("count", INT64, "Samples."),
+    ),
+)
+
+CHANNEL_SUMS = Artifact(
+    "channel_sums",
+    (
+        Column("layer", INT32, "Layer index in running order."),
+        Column("channel", INT32, "Channel of the layer."),
+        Column("total", None, "Sum over this shard's images of unit differences, in units of 2^-40.", INT64),
+        Column("effect", None, "Sum over this shard's images of differences, in units of 2^-40.", INT64),
+        Column("count", INT64, "Images with a visible difference."),
+        Column("seen", INT64, "Images measured; 0 for a constant channel."),
+    ),
+)
+
+SCREENING_PLAN = Artifact(
+    "screening_plan",
+    (
+        Column("layer", INT32, "Layer index in running order."),
+        Column("channel", INT32, "Channel of the layer."),
+        Column("seen", INT64, "Images the channel was measured in before; the round goes on from there."),
     ),
 )
 
@@ -115,9 +137,10 @@ CHANNEL_DIRECTIONS = Artifact(
         Column("layer", INT32, "Layer index in running order."),
         Column("channel", INT32, "Channel of the layer."),
         Column("direction", None, "Unit vector in CLIP space; zero where the channel changes nothing."),
+        Column("effect", None, "Mean difference of the unit embeddings of the plus and the minus render; not a unit."),
         Column("agreement", FLOAT, "Length of the mean unit difference across images, 0 to 1."),
         Column("count", INT32, "Images with a visible difference."),
-        Column("status", STRING, "ok, constant (standard deviation 0) or no_effect (no image changes)."),
+        Column("status", STRING, "ok, constant (standard deviation 0), no_effect (no image changes) or not_measured."),
     ),
 )
 
@@ -133,6 +156,11 @@ PROMPTS = Artifact(
         Column("relevance_threshold", FLOAT, "Smallest absolute relevance kept; null where failed."),
         Column("num_channels", INT32, "Channels kept; null where failed."),
         Column("max_relevance", FLOAT, "Largest absolute relevance of any channel."),
+        Column(
+            "channel_counts",
+            pa.list_(INT32),
+            "Channels that a relevance_threshold of 0.00, 0.01, ... 0.50 would keep; null where there is no direction.",
+        ),
         Column("text_direction", None, "Unit difference of target and neutral text embeddings."),
         Column("status", STRING, "ok or failed."),
         Column("error", STRING, "Why it failed; null where ok."),
@@ -208,6 +236,8 @@ ARTIFACTS = (
     LATENTS,
     STYLE_MOMENTS,
     STYLE_STATISTICS,
+    CHANNEL_SUMS,
+    SCREENING_PLAN,
     CHANNEL_DIRECTIONS,
     PROMPTS,
     STYLE_DIRECTIONS,

@@ -18,6 +18,7 @@ MADE_BY = {
     "latents": "sample-latents",
     "style_statistics": "style-statistics",
     "channel_directions": "channel-directions",
+    "screened_directions": "global-directions",
     "prompts": "global-directions",
     "style_directions": "global-directions",
     "dataset": "render-dataset",

@@ -50,3 +50,5 @@ KEPT_ACTIVATIONS: Tolerance = {"rtol": 1e-3, "atol": 1e-3}
 IMPORTED_NETWORK: Tolerance = {"rtol": 0.0, "atol": 1e-4}
 # float16 has 11 bits (5e-4); a dozen layers of sums in it, against float32, on values scaled to 1
 HALF_PRECISION: Tolerance = {"rtol": 0.0, "atol": 1e-2}
+# a derivative against a central difference of 0.05 sigma: curvature, and float32 rounding divided by the step
+FINITE_DIFFERENCE: Tolerance = {"rtol": 3e-2, "atol": 1e-3}

@@ -7,6 +7,7 @@ import io
 import json
 import logging
 import re
+from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ CONFIG_FILE = "open_clip_config.json"
 WEIGHTS_FILE = "open_clip_model.safetensors"
 MERGES_FILE = "merges.txt.gz"
 _WORD = re.compile(r"[^\W\d_]+")
+KEPT_PROMPTS = 256
 
 
 class Clip:
@@ -57,6 +59,7 @@ class Clip:
         self.image_size = image_size
         self.mean, self.std = mean, std
         self.whole_words = whole_words
+        self._encoded: OrderedDict[tuple[str, tuple[str, ...]], Tensor] = OrderedDict()
 
     @property
     def device(self) -> torch.device:
@@ -92,8 +95,18 @@ class Clip:
         return [word for word in _WORD.findall(text) if len(self.tokenize.encode(word)) > 1]
 
     def encode_prompt(self, text: str, templates: Sequence[str]) -> Float[Tensor, "d"]:
-        """Unit embedding of a text averaged over templates: normalise each, mean, normalise (CLIP zero-shot)."""
-        return unit_vectors(self.encode_texts([template.format(text) for template in templates]).mean(dim=0))
+        """Unit embedding of a text averaged over templates: normalise each, mean, normalise (CLIP zero-shot).
+
+        The last few are kept: the prompts of a list mostly share their neutral text.
+        """
+        key = (text, tuple(templates))
+        found = self._encoded.get(key)
+        if found is None:
+            found = unit_vectors(self.encode_texts([template.format(text) for template in templates]).mean(dim=0))
+            self._encoded[key] = found
+            while len(self._encoded) > KEPT_PROMPTS:
+                self._encoded.popitem(last=False)
+        return found
 
     def text_direction(self, target: str, neutral: str, templates: Sequence[str]) -> Float[Tensor, "d"]:
         """Unit vector from the neutral to the target text (StyleCLIP section 6).

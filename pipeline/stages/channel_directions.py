@@ -1,31 +1,32 @@
 """Channel directions: what each style channel does to CLIP's embedding, measured by rendering (StyleCLIP section 6).
 
 For every channel c and image: render G(s + a sigma_c e_c) and G(s - a sigma_c e_c), embed both, take the unit
-difference; the direction is the unit mean over images. Letters: n image, c channel, s style, d CLIP width.
+difference; the direction is the unit mean over images. A shard measures a range of channels over a range of images;
+the sums of all image ranges are then merged, exactly. Letters: n image, c channel, s style, d CLIP width.
 """
 
-import logging
 from collections.abc import Sequence
-from itertools import groupby
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 import storage
-from kernels import ChannelDirection, channel_direction, unit_differences
+from kernels import ChannelDirection
+from pipeline.batch_size import choose_batch_size
 from pipeline.config import ChannelDirectionsConfig
+from pipeline.differences import editable_positions, image_styles, sum_differences
 from pipeline.models.clip import Clip
-from pipeline.models.stylegan2 import Activations, Generator
+from pipeline.models.stylegan2 import Generator
 from pipeline.pack import Pack
-from pipeline.sampling import count_shards, sample_w_plus, shard_bounds
-from pipeline.schemas import CHANNEL_DIRECTIONS
+from pipeline.sampling import count_shards, shard_bounds
+from pipeline.schemas import CHANNEL_DIRECTIONS, CHANNEL_SUMS
 from pipeline.shard import Input, Made, ShardReport, part_path, run_shard, stage_hash
-from pipeline.style_space import StyleSpace
+from pipeline.sums_table import directions_table, merge_sums, sums_table
 from storage import Store
 
-log = logging.getLogger(__name__)
 STAGE = CHANNEL_DIRECTIONS.name
+SUMS_STAGE = CHANNEL_SUMS.name
 
 
 def compute_channel_directions(
@@ -36,12 +37,9 @@ def compute_channel_directions(
     positions: Sequence[int],
     std: Float[Tensor, "s"],
     step: float,
+    batch_size: int | None = None,
 ) -> ChannelDirection:
-    """Directions of some channels over given images.
-
-    Each channel is rendered in a batch of its own (all images, plus and minus), so that its row depends on nothing
-    but the channel: any order and any sharding gives the same bits. Activations below the channel's layer are
-    those of the untouched images, computed once per layer and shared.
+    """Directions of some channels over given images; see ``sum_differences``.
 
     Args:
         generator: renders.
@@ -50,37 +48,13 @@ def compute_channel_directions(
         positions: channels, as positions in a style vector.
         std: standard deviation of every style channel; channels with 0 are not rendered and get count 0.
         step: size of the move, in standard deviations.
+        batch_size: renders at a time; None takes what the memory allows.
     Returns:
         one direction, agreement and image count per position, in the order given.
     """
-    space = generator.space
-    width = clip.encode_images(torch.zeros(1, 3, space.resolution, space.resolution)).shape[1]
-    total = torch.zeros(len(positions), width)
-    count = torch.zeros(len(positions))
-    order = sorted(range(len(positions)), key=lambda i: positions[i])
-    with torch.no_grad():
-        for layer, members in groupby(order, key=lambda i: space.locate(positions[i])[0]):
-            below = generator.activations(styles, layer)
-            doubled = Activations(
-                layer, torch.cat([below.features] * 2), None if below.rgb is None else torch.cat([below.rgb] * 2)
-            )
-            for i in members:
-                position = positions[i]
-                if std[position] <= 0:
-                    continue
-                moved = torch.cat([styles, styles])
-                moved[: len(styles), position] += step * std[position]
-                moved[len(styles) :, position] -= step * std[position]
-                plus, minus = clip.encode_images(generator.render(moved, since=doubled)).chunk(2)
-                differences = unit_differences(plus, minus).cpu()
-                total[i] = differences.sum(dim=0)
-                count[i] = differences.any(dim=1).sum()
-    return channel_direction(total, count)
-
-
-def editable_positions(space: StyleSpace) -> list[int]:
-    """Positions of all convolution channels, layer by layer."""
-    return [p for layer in space.editable for p in range(layer.offset, layer.slice.stop)]
+    size = choose_batch_size(generator, batch_size)
+    sums = sum_differences(generator, clip, styles, positions=positions, std=std, step=step, batch_size=size)
+    return sums.direction()
 
 
 def channel_directions_hash(config: ChannelDirectionsConfig, pack: Pack, statistics: Input) -> str:
@@ -89,43 +63,68 @@ def channel_directions_hash(config: ChannelDirectionsConfig, pack: Pack, statist
 
 
 def channel_directions_num_shards(config: ChannelDirectionsConfig, pack: Pack) -> int:
-    """Shards of a run."""
+    """Ranges of channels, one merged shard each."""
     return count_shards(len(editable_positions(pack.generator.space)), config.shard_size)
+
+
+def channel_sums_num_shards(config: ChannelDirectionsConfig, pack: Pack) -> int:
+    """Measured shards: ranges of channels times ranges of images."""
+    return channel_directions_num_shards(config, pack) * _num_image_ranges(config)
+
+
+def run_channel_sums_shard(
+    config: ChannelDirectionsConfig, store: Store, pack: Pack, shard: int, *, statistics: Input
+) -> ShardReport:
+    """Measure one range of channels over one range of images; this is where the time goes."""
+
+    def make() -> Made:
+        channels, images = divmod(shard, _num_image_ranges(config))
+        positions = _positions(config, pack, channels)
+        seeds = [config.first_seed + i for i in shard_bounds(config.num_images, config.images_per_shard, images)]
+        sums = sum_differences(
+            pack.generator,
+            pack.clip,
+            image_styles(pack.generator, seeds, psi=config.psi),
+            positions=positions,
+            std=_read_std(statistics),
+            step=config.step,
+            batch_size=choose_batch_size(pack.generator, config.batch_size),
+        )
+        table = sums_table(pack.generator.space, positions, sums)
+        return Made({part_path(f"_{SUMS_STAGE}", shard): storage.table_bytes(table)}, rows=len(positions))
+
+    config_hash = channel_directions_hash(config, pack, statistics)
+    return run_shard(store, SUMS_STAGE, shard, config_hash=config_hash, pack=pack, make=make)
 
 
 def run_channel_directions_shard(
     config: ChannelDirectionsConfig, store: Store, pack: Pack, shard: int, *, statistics: Input
 ) -> ShardReport:
-    """Measure and write one range of channels."""
+    """Merge all images' sums of one range of channels into directions. Needs their shards of sums."""
 
     def make() -> Made:
-        space = pack.generator.space
-        everything = editable_positions(space)
-        positions = [everything[i] for i in shard_bounds(len(everything), config.shard_size, shard)]
-        std = torch.from_numpy(statistics.table(["std"])["std"].to_numpy().copy())
-        seeds = [config.first_seed + i for i in range(config.num_images)]
-        with torch.no_grad():
-            styles = pack.generator.styles(sample_w_plus(pack.generator, seeds, psi=config.psi))
-        found = compute_channel_directions(
-            pack.generator, pack.clip, styles, positions=positions, std=std, step=config.step
-        )
-        located = [space.locate(p) for p in positions]
-        status = [
-            "constant" if std[p] <= 0 else "ok" if n > 0 else "no_effect"
-            for p, n in zip(positions, found.count, strict=True)
-        ]
-        table = CHANNEL_DIRECTIONS.table(
-            {
-                "layer": [layer for layer, _ in located],
-                "channel": [channel for _, channel in located],
-                "direction": storage.vectors(found.direction.numpy()),
-                "agreement": found.agreement.numpy(),
-                "count": found.count.int().numpy(),
-                "status": status,
-            },
-            widths={"direction": found.direction.shape[1]},
+        positions = _positions(config, pack, shard)
+        ranges = _num_image_ranges(config)
+        parts = [part_path(f"_{SUMS_STAGE}", shard * ranges + i) for i in range(ranges)]
+        tables = (storage.read_table(store, part) for part in parts)
+        sums = merge_sums(pack.generator.space, positions, tables)
+        table = directions_table(
+            pack.generator.space, positions, sums.direction(), sums.mean_effect(), _read_std(statistics)
         )
         return Made({part_path(STAGE, shard): storage.table_bytes(table)}, rows=len(positions))
 
     config_hash = channel_directions_hash(config, pack, statistics)
     return run_shard(store, STAGE, shard, config_hash=config_hash, pack=pack, make=make)
+
+
+def _num_image_ranges(config: ChannelDirectionsConfig) -> int:
+    return count_shards(config.num_images, config.images_per_shard)
+
+
+def _positions(config: ChannelDirectionsConfig, pack: Pack, shard: int) -> list[int]:
+    editable = editable_positions(pack.generator.space)
+    return [editable[i] for i in shard_bounds(len(editable), config.shard_size, shard)]
+
+
+def _read_std(statistics: Input) -> Float[Tensor, "s"]:
+    return torch.from_numpy(statistics.table(["std"])["std"].to_numpy().copy())

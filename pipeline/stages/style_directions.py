@@ -1,6 +1,7 @@
 """Style directions: a prompt becomes a sparse move in StyleSpace that fits any image (StyleCLIP section 6)."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -9,17 +10,26 @@ from jaxtyping import Float
 from torch import Tensor
 
 import storage
-from kernels import normalize_relevance, relevance, select_channels, threshold_for_count
+from kernels import (
+    count_channels,
+    normalize_relevance,
+    relevance,
+    select_channels,
+    threshold_for_count,
+    weigh_by_effect,
+)
 from pipeline.config import StyleDirectionsConfig
 from pipeline.errors import MissingInputError, PromptError
 from pipeline.pack import DIRECTIONS_FILE, STATISTICS_FILE, Pack
 from pipeline.prompts import Prompt, templates
 from pipeline.sampling import count_shards, shard_bounds
 from pipeline.schemas import PROMPTS, STYLE_DIRECTIONS
-from pipeline.shard import Made, ShardReport, find_optional_input, part_path, run_shard, stage_hash
+from pipeline.shard import Made, ShardReport, find_input, find_optional_input, part_path, run_shard, stage_hash
 from storage import Store
 
 STAGE = STYLE_DIRECTIONS.name
+EFFECT_POWER = 0.5  # of the rule "effect"; benchmarks/screening_study.py compares
+CURVE = torch.arange(51) / 100  # thresholds of the channel-count curve
 
 
 @dataclass(frozen=True)
@@ -32,6 +42,7 @@ class ChannelTable:
         direction: unit vectors [c, d], zero for channels without effect.
         std: standard deviation of each channel, [c].
         source: hash of what the table was made from.
+        effect: mean differences of unit embeddings [c, d], not normalised; None where the table holds none.
     """
 
     layer: np.ndarray
@@ -39,6 +50,7 @@ class ChannelTable:
     direction: Float[Tensor, "c d"]
     std: Float[Tensor, "c"]
     source: str
+    effect: Float[Tensor, "c d"] | None = None
 
 
 @dataclass(frozen=True)
@@ -66,29 +78,47 @@ def compute_style_direction(
     *,
     relevance_threshold: float | None = None,
     num_channels: int = 20,
+    rule: Literal["paper", "effect"] = "paper",
 ) -> StyleDirection:
-    """``ds_c = R_c sigma_c / max|R|`` for channels with ``|R_c| >= threshold``, R_c = <direction_c, text_direction>.
+    """``ds_c = S_c sigma_c / max|S|`` of the kept; the paper's score S is R_c = <direction_c, text_direction>.
 
     Args:
         channels: directions and standard deviations.
         text_direction: unit vector from neutral to target text.
-        relevance_threshold: the paper's beta; None means the largest that keeps ``num_channels``.
+        relevance_threshold: the paper's beta, keeps ``|R_c| >= beta``; None keeps the ``num_channels`` of largest
+            ``|S_c|`` and, by the paper's rule, every channel that ties with the last of them.
         num_channels: used where no threshold is given.
+        rule: ``paper`` scores by relevance, ``effect`` by ``R_c |effect along the text|^0.5`` (``weigh_by_effect``).
     Raises:
-        ValueError: if no channel passes the threshold.
+        ValueError: if no channel passes the threshold, or the rule needs effects and the table has none.
     """
     found = relevance(channels.direction, text_direction)
-    threshold = threshold_for_count(found, num_channels) if relevance_threshold is None else relevance_threshold
-    keep = select_channels(found, threshold)
-    value = normalize_relevance(found, keep) * channels.std
+    score = _score(channels, found, text_direction, rule)
+    if relevance_threshold is None:
+        keep = select_channels(score, threshold_for_count(score, num_channels))
+    else:
+        keep = select_channels(found, relevance_threshold)
+    value = normalize_relevance(score, keep) * channels.std
     rows = torch.nonzero(keep).flatten()
+    smallest = float(found[rows].abs().min())
     return StyleDirection(
         rows=rows.numpy(),
         relevance=found[rows].numpy(),
         value=value[rows].numpy(),
-        threshold=threshold,
+        threshold=smallest if relevance_threshold is None else relevance_threshold,
         max_relevance=float(found.abs().max()),
     )
+
+
+def _score(channels: ChannelTable, found: Tensor, text_direction: Tensor, rule: str) -> Tensor:
+    if rule == "paper":
+        return found
+    if channels.effect is None:
+        raise ValueError(
+            "rule `effect` needs channel directions with an effect column; this table was measured without. "
+            "Measure it anew with `styleclip channel-directions`, or take rule `paper`."
+        )
+    return weigh_by_effect(found, channels.effect, text_direction, power=EFFECT_POWER)
 
 
 def load_channel_table(pack: Pack, *stores: Store | None) -> ChannelTable:
@@ -97,16 +127,36 @@ def load_channel_table(pack: Pack, *stores: Store | None) -> ChannelTable:
     Raises:
         MissingInputError: if neither has them.
     """
+    found = find_channel_table(pack, *stores)
+    if found is None:
+        raise MissingInputError(
+            f"global directions need channel directions; neither the run nor pack {pack.description.name!r} has any. "
+            f"Run `styleclip channel-directions` first, or take mode screened, which measures what the prompts need."
+        )
+    return found
+
+
+def find_channel_table(pack: Pack, *stores: Store | None) -> ChannelTable | None:
+    """As ``load_channel_table``, but None where there are none."""
     directions = find_optional_input("channel_directions", *stores)
     statistics = find_optional_input("style_statistics", *stores)
     if directions is not None and statistics is not None:
         return _channel_table(directions.table(), statistics.table(), source=directions.config_hash)
     if pack.has(DIRECTIONS_FILE) and pack.has(STATISTICS_FILE):
         return _channel_table(pack.table(DIRECTIONS_FILE), pack.table(STATISTICS_FILE), source=pack.digest)
-    raise MissingInputError(
-        f"global directions need channel directions; neither the run nor pack {pack.description.name!r} has any. "
-        f"Run `styleclip channel-directions` first."
-    )
+    return None
+
+
+def load_screened_table(pack: Pack, run: Store, other: Store | None = None) -> ChannelTable:
+    """Directions that this run's screening found (``screened_directions``).
+
+    Raises:
+        MissingInputError: if the run's screening is not finished, or the statistics it used are gone.
+    """
+    directions = find_input("screened_directions", run)
+    statistics = find_optional_input("style_statistics", run, other)
+    table = pack.table(STATISTICS_FILE) if statistics is None else statistics.table()
+    return _channel_table(directions.table(), table, source=directions.config_hash)
 
 
 def _channel_table(directions: pa.Table, statistics: pa.Table, *, source: str) -> ChannelTable:
@@ -119,7 +169,14 @@ def _channel_table(directions: pa.Table, statistics: pa.Table, *, source: str) -
         direction=torch.from_numpy(storage.stack(directions["direction"]).copy()),
         std=torch.tensor([std[int(a), int(b)] for a, b in zip(layer, channel, strict=True)]),
         source=source,
+        effect=_effect(directions),
     )
+
+
+def _effect(directions: pa.Table) -> Tensor | None:
+    if "effect" not in directions.column_names:
+        return None
+    return torch.from_numpy(storage.stack(directions["effect"]).copy())
 
 
 def style_directions_hash(
@@ -180,6 +237,7 @@ def _direct(
         "relevance_threshold": None,
         "num_channels": None,
         "max_relevance": None,
+        "channel_counts": None,
         "text_direction": None,
         "status": "failed",
         "error": None,
@@ -191,8 +249,12 @@ def _direct(
     try:
         text = pack.clip.text_direction(prompt.target, prompt.neutral, templates(config.templates)).cpu()
         row["text_direction"] = text.tolist()
-        row["max_relevance"] = float(relevance(channels.direction, text).abs().max())
-        found = compute_style_direction(channels, text, relevance_threshold=threshold, num_channels=count)
+        relevances = relevance(channels.direction, text)
+        row["max_relevance"] = float(relevances.abs().max())
+        row["channel_counts"] = count_channels(relevances, CURVE).tolist()
+        found = compute_style_direction(
+            channels, text, relevance_threshold=threshold, num_channels=count, rule=config.rule
+        )
     except (PromptError, ValueError) as error:
         return {**row, "error": f"prompt {prompt.name!r}: {error}"}, None
     row.update(relevance_threshold=found.threshold, num_channels=len(found.rows), status="ok")

@@ -1,5 +1,7 @@
 """Mean and standard deviation of every style channel, as a stream over many sampled latents."""
 
+from collections.abc import Sequence
+
 import pyarrow as pa
 import torch
 
@@ -19,11 +21,20 @@ MOMENTS_STAGE = STYLE_MOMENTS.name
 BATCH = 500  # samples mapped at a time; memory, not result
 
 
-def compute_style_moments(generator: Generator, seeds: list[int], *, psi: float) -> RunningMoments:
-    """Moments of every style channel over the seeds' latents, all rows of w_plus truncated by ``psi``."""
+def compute_style_moments(
+    generator: Generator, seeds: Sequence[int], *, psi: float, cutoff: int | None = None
+) -> RunningMoments:
+    """Moments of every style channel over the seeds' latents, as a stream: one batch is held, however many seeds.
+
+    Args:
+        generator: maps seeds to styles.
+        seeds: one per latent.
+        psi: truncation.
+        cutoff: truncate only the first rows of w_plus; None means all.
+    """
     moments = RunningMoments.empty(generator.space.num_channels)
     for start in range(0, len(seeds), BATCH):
-        w_plus = sample_w_plus(generator, seeds[start : start + BATCH], psi=psi)
+        w_plus = sample_w_plus(generator, seeds[start : start + BATCH], psi=psi, cutoff=cutoff)
         with torch.no_grad():
             moments = moments.update(generator.styles(w_plus))
     return moments
@@ -44,7 +55,9 @@ def run_style_moments_shard(config: StyleStatisticsConfig, store: Store, pack: P
 
     def make() -> Made:
         bounds = shard_bounds(config.num_samples, config.shard_size, shard)
-        moments = compute_style_moments(pack.generator, [config.first_seed + i for i in bounds], psi=config.psi)
+        moments = compute_style_moments(
+            pack.generator, [config.first_seed + i for i in bounds], psi=config.psi, cutoff=config.cutoff
+        )
         layer, channel = _channel_columns(pack.generator.space)
         table = STYLE_MOMENTS.table(
             {
@@ -74,7 +87,7 @@ def run_style_statistics(config: StyleStatisticsConfig, store: Store, pack: Pack
                 "layer": layer,
                 "channel": channel,
                 "mean": moments.mean.float().numpy(),
-                "std": moments.std().float().numpy(),
+                "std": moments.std(ddof=config.ddof).float().numpy(),
                 "count": [moments.count] * len(layer),
             }
         )

@@ -2,6 +2,7 @@
 
 import io
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -14,6 +15,7 @@ from flows.global_directions import global_directions
 from flows.render_dataset import render_dataset
 from flows.sample_latents import sample_latents
 from flows.score_edits import score_edits
+from flows.style_statistics import style_statistics
 from pipeline.errors import MissingInputError, PipelineError, PromptError
 from storage import ConflictError, Store
 from tests.conftest import PROMPT_ROWS
@@ -122,7 +124,25 @@ def test_edit_dataset_bad_prompt_stops_before_anything_is_written(complete_pack_
 
 def test_edit_dataset_without_channel_directions_names_the_command(tiny_pack_uri: str, tmp_path: Path):
     with pytest.raises(MissingInputError, match="styleclip channel-directions"):
-        edit_dataset(PROMPT_ROWS, run=str(tmp_path), pack=tiny_pack_uri, device="cpu")
+        edit_dataset(PROMPT_ROWS, run=str(tmp_path), pack=tiny_pack_uri, device="cpu", mode="exact")
+
+
+@pytest.mark.parametrize("mode", ["screened", "gradient"])
+def test_global_directions_without_a_table_measures_what_the_prompts_need(
+    tiny_pack_uri: str, tmp_path: Path, mode: Literal["screened", "gradient"]
+):
+    style_statistics(run=str(tmp_path), pack=tiny_pack_uri, num_samples=60, device="cpu")
+    shared = {"run": str(tmp_path), "pack": tiny_pack_uri, "device": "cpu", "templates": "none", "mode": mode}
+    first = global_directions(PROMPT_ROWS, **shared, num_channels=2)
+    assert (first["rows"], first["failures"]) == (2, 0)
+    assert pd.read_parquet(tmp_path / "style_directions").groupby("prompt_id").size().tolist() == [2, 2]
+    table = pd.read_parquet(tmp_path / "screened_directions")
+    assert ("not_measured" in set(table["status"])) == (mode == "screened")
+    counts = pd.read_parquet(tmp_path / "prompts")["channel_counts"][0]
+    assert (np.diff(counts) <= 0).all()
+    assert len(counts) == 51
+    again = global_directions(PROMPT_ROWS, **shared, num_channels=2)
+    assert again["shards_skipped"] == again["shards"]
 
 
 def test_edit_dataset_prompt_without_channels_is_recorded_the_others_go_on(complete_pack_uri: str, tmp_path: Path):

@@ -10,12 +10,14 @@ from torch import Tensor
 
 from kernels import (
     channel_direction,
+    count_channels,
     normalize_relevance,
     relevance,
     select_channels,
     threshold_for_count,
     unit_differences,
     unit_vectors,
+    weigh_by_effect,
 )
 from kernels.impl import Impl
 from tests.kernels.random_tensors import Randn
@@ -230,3 +232,17 @@ def test_selection_permuted_channels_are_bit_identical(randn: Randn) -> None:
 def test_relevance_ref_permuted_channels_are_bit_identical(randn: Randn) -> None:
     directions, text = randn(7, 16, dtype=torch.float32), randn(16, dtype=torch.float32)
     assert torch.equal(relevance(directions[ORDER], text, impl="ref"), relevance(directions, text, impl="ref")[ORDER])
+
+
+def test_count_channels_equals_counting_one_by_one():
+    found = torch.tensor([0.3, -0.2, 0.0, 0.1, -0.3])
+    thresholds = torch.tensor([0.0, 0.1, 0.15, 0.3, 0.31])
+    expected = [int(((found.abs() >= t) & (found != 0)).sum()) for t in thresholds]
+    assert count_channels(found, thresholds).tolist() == expected == [4, 4, 3, 2, 0]
+
+
+def test_weigh_by_effect_power_zero_is_the_papers_rule():
+    rng = torch.Generator().manual_seed(0)
+    found, effect, text = (torch.randn(*shape, generator=rng) for shape in ((5,), (5, 8), (8,)))
+    assert torch.equal(weigh_by_effect(found, effect, text, power=0.0), found)
+    torch.testing.assert_close(weigh_by_effect(found, effect, text, power=1.0), found * (effect @ text).abs())

@@ -1,16 +1,21 @@
+from pathlib import Path
+
+import pyarrow as pa
 import pytest
 import torch
 from torch import Tensor
 
 import storage
-from kernels import ChannelDirection
+from kernels import ChannelDirection, DirectionSums
 from pipeline.config import ChannelDirectionsConfig, StyleStatisticsConfig
+from pipeline.differences import editable_positions, image_styles
 from pipeline.pack import Pack
 from pipeline.sampling import sample_w_plus
-from pipeline.shard import close_stage, find_input
+from pipeline.shard import Input, ShardReport, close_stage, find_input
 from pipeline.stages import channel_directions as stage
 from pipeline.stages import style_statistics as statistics_stage
 from storage import Store
+from tests.mortal_store import Killed, MortalStore
 from tests.tolerances import KEPT_ACTIVATIONS
 
 STEP = 5.0
@@ -32,7 +37,7 @@ def measure(pack: Pack, styles: Tensor, std: Tensor, positions: list[int]) -> Ch
 
 
 def test_compute_channel_directions_equals_the_papers_loop(tiny_pack: Pack, styles: Tensor, std: Tensor):
-    positions = stage.editable_positions(tiny_pack.generator.space)[::7]
+    positions = editable_positions(tiny_pack.generator.space)[::7]
     found = measure(tiny_pack, styles, std, positions)
     for row, position in enumerate(positions):
         unit = []
@@ -51,7 +56,7 @@ def test_compute_channel_directions_equals_the_papers_loop(tiny_pack: Pack, styl
 
 
 def test_compute_channel_directions_permuted_channels_are_bit_identical(tiny_pack: Pack, styles: Tensor, std: Tensor):
-    positions = stage.editable_positions(tiny_pack.generator.space)
+    positions = editable_positions(tiny_pack.generator.space)
     order = torch.randperm(len(positions), generator=torch.Generator().manual_seed(3)).tolist()
     straight = measure(tiny_pack, styles, std, positions)
     shuffled = measure(tiny_pack, styles, std, [positions[i] for i in order])
@@ -73,21 +78,84 @@ def test_compute_channel_directions_constant_channel_is_zero_not_nan(tiny_pack: 
     assert found.agreement[1] == 0
 
 
-@pytest.mark.parametrize("shard_size", [1, 64])
-def test_run_channel_directions_any_shard_size_gives_the_same_bits(tiny_pack: Pack, run_store: Store, shard_size: int):
+@pytest.fixture(scope="module")
+def statistics(tiny_pack: Pack, tmp_path_factory: pytest.TempPathFactory) -> Input:
+    store = Store(str(tmp_path_factory.mktemp("statistics")))
     config = StyleStatisticsConfig(num_samples=50)
-    statistics_stage.run_style_moments_shard(config, run_store, tiny_pack, 0)
-    statistics_stage.run_style_statistics(config, run_store, tiny_pack)
+    statistics_stage.run_style_moments_shard(config, store, tiny_pack, 0)
+    statistics_stage.run_style_statistics(config, store, tiny_pack)
     config_hash = statistics_stage.style_statistics_hash(config, tiny_pack)
-    close_stage(run_store, statistics_stage.STAGE, num_shards=1, config_hash=config_hash, config=config, pack=tiny_pack)
-    statistics = find_input("style_statistics", run_store)
-    directions = ChannelDirectionsConfig(num_images=2, shard_size=shard_size)
-    for shard in range(stage.channel_directions_num_shards(directions, tiny_pack)):
-        stage.run_channel_directions_shard(directions, run_store, tiny_pack, shard, statistics=statistics)
-    table = storage.read_tables(run_store, storage.shard_outputs(run_store, stage.STAGE))
+    close_stage(store, statistics_stage.STAGE, num_shards=1, config_hash=config_hash, config=config, pack=tiny_pack)
+    return find_input("style_statistics", store)
+
+
+def run_all(config: ChannelDirectionsConfig, store: Store, pack: Pack, statistics: Input) -> list[ShardReport]:
+    shards = range(stage.channel_sums_num_shards(config, pack))
+    reports = [stage.run_channel_sums_shard(config, store, pack, i, statistics=statistics) for i in shards]
+    shards = range(stage.channel_directions_num_shards(config, pack))
+    return reports + [stage.run_channel_directions_shard(config, store, pack, i, statistics=statistics) for i in shards]
+
+
+def rows_of(store: Store) -> pa.Table:
+    return storage.read_tables(store, storage.shard_outputs(store, stage.STAGE)).combine_chunks()
+
+
+@pytest.mark.parametrize(("shard_size", "images_per_shard"), [(5, 128), (37, 8)])
+def test_run_channel_directions_any_split_gives_the_same_bits(
+    tiny_pack: Pack, run_store: Store, statistics: Input, shard_size: int, images_per_shard: int
+):
+    config = ChannelDirectionsConfig(num_images=9, shard_size=shard_size, images_per_shard=images_per_shard)
+    run_all(config, run_store, tiny_pack, statistics)
+    table = rows_of(run_store)
     std = torch.from_numpy(statistics.table()["std"].to_numpy().copy())
-    base = tiny_pack.generator.styles(sample_w_plus(tiny_pack.generator, [2_000_000, 2_000_001], psi=0.7))
-    positions = stage.editable_positions(tiny_pack.generator.space)
-    expected = measure(tiny_pack, base, std, positions)
+    base = image_styles(tiny_pack.generator, range(2_000_000, 2_000_009), psi=0.7)
+    expected = measure(tiny_pack, base, std, editable_positions(tiny_pack.generator.space))
     assert torch.equal(torch.from_numpy(storage.stack(table["direction"]).copy()), expected.direction)
     assert set(table["status"].to_pylist()) <= {"ok", "no_effect"}
+
+
+def test_compute_channel_directions_any_batch_size_agrees(tiny_pack: Pack, styles: Tensor, std: Tensor):
+    positions = editable_positions(tiny_pack.generator.space)[::5]
+    expected = measure(tiny_pack, styles, std, positions)
+    for batch_size in (1, 6, 64):
+        found = stage.compute_channel_directions(
+            tiny_pack.generator,
+            tiny_pack.clip,
+            styles,
+            positions=positions,
+            std=std,
+            step=STEP,
+            batch_size=batch_size,
+        )
+        torch.testing.assert_close(found.direction, expected.direction, **KEPT_ACTIVATIONS)
+
+
+@pytest.mark.parametrize("after", [False, True])
+def test_run_channel_directions_killed_at_any_write_ends_in_the_same_table(
+    tiny_pack: Pack, tmp_path: Path, statistics: Input, monkeypatch: pytest.MonkeyPatch, after: bool
+):
+    computed: list[tuple[int, int]] = []
+
+    def count_and_pretend(generator, clip, styles: Tensor, *, positions: list[int], **_: object) -> DirectionSums:
+        computed.append((positions[0], len(styles)))
+        rows = torch.stack([styles.roll(p, dims=1)[:, :16] for p in positions])
+        return DirectionSums.of(rows)
+
+    monkeypatch.setattr(stage, "sum_differences", count_and_pretend)
+    config = ChannelDirectionsConfig(num_images=9, shard_size=60, images_per_shard=8)
+    whole = Store(str(tmp_path / "whole"))
+    count = len(run_all(config, whole, tiny_pack, statistics))
+    monkeypatch.setattr(MortalStore, "after", after)
+    for life in range(2 * count):
+        store = MortalStore(str(tmp_path / f"killed-{life}"))
+        monkeypatch.setattr(MortalStore, "writes_left", life)
+        with pytest.raises(Killed):
+            run_all(config, store, tiny_pack, statistics)
+        done = {p for p in store.list() if p.startswith("_shards/")}
+        receipts = len([path for path in done if "channel_sums" in path])
+        monkeypatch.setattr(MortalStore, "writes_left", 1000)
+        computed.clear()
+        reports = run_all(config, store, tiny_pack, statistics)
+        assert sum(report.skipped for report in reports) == len(done)
+        assert len(computed) == stage.channel_sums_num_shards(config, tiny_pack) - receipts
+        assert rows_of(store).equals(rows_of(whole))

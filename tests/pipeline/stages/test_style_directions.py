@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -74,3 +76,19 @@ def test_run_style_directions_one_prompt_fails_the_others_go_on(tiny_pack: Pack,
 def test_load_channel_table_without_any_names_the_command(tiny_pack: Pack, run_store: Store):
     with pytest.raises(MissingInputError, match="Run `styleclip channel-directions` first"):
         load_channel_table(tiny_pack, run_store)
+
+
+def test_compute_style_direction_effect_rule_weighs_by_the_move_along_the_text():
+    effect = torch.zeros(4, 16)
+    effect[0, 0], effect[1, 1], effect[2, 2] = 0.01, 1.0, 4.0
+    table = replace(hand_table(), effect=effect)
+    found = compute_style_direction(table, TEXT, num_channels=2, rule="effect")
+    score = [0.6 * (0.01 * 0.6) ** 0.5, -0.48 * 0.48**0.5, 0.1 * 0.4**0.5]
+    assert found.rows.tolist() == [1, 2]
+    np.testing.assert_allclose(found.value, [-0.5, score[2] / -score[1]], rtol=1e-5)
+    assert found.threshold == pytest.approx(0.1)
+
+
+def test_compute_style_direction_effect_rule_without_effects_names_the_remedy():
+    with pytest.raises(ValueError, match="needs channel directions with an effect column"):
+        compute_style_direction(hand_table(), TEXT, rule="effect")

@@ -1,0 +1,113 @@
+"""Differences of +- renders, summed over images (StyleCLIP section 6): what every measurement is made of.
+
+Letters: n image, c channel, s style, d CLIP width.
+"""
+
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from kernels import DirectionSums
+from pipeline.models.clip import Clip
+from pipeline.models.stylegan2 import Activations, Generator
+from pipeline.sampling import sample_w_plus
+from pipeline.style_space import StyleSpace
+
+IMAGES_TOGETHER = 8  # images of one batch, counted from the first: the same groups in every split into shards
+
+
+def image_styles(generator: Generator, seeds: Sequence[int], *, psi: float) -> Float[Tensor, "n s"]:
+    """Style vectors of the base images, mapped ``IMAGES_TOGETHER`` at a time so that a split changes no bit."""
+    groups = [seeds[i : i + IMAGES_TOGETHER] for i in range(0, len(seeds), IMAGES_TOGETHER)]
+    with torch.no_grad():
+        return torch.cat([generator.styles(sample_w_plus(generator, group, psi=psi)) for group in groups])
+
+
+def editable_positions(space: StyleSpace) -> list[int]:
+    """Positions of all convolution channels, layer by layer."""
+    return [p for layer in space.editable for p in range(layer.offset, layer.slice.stop)]
+
+
+def embedding_width(generator: Generator, clip: Clip) -> int:
+    """Length of CLIP's embedding of the generator's images."""
+    size = generator.space.resolution
+    with torch.no_grad():
+        return clip.encode_images(torch.zeros(1, 3, size, size)).shape[1]
+
+
+def sum_differences(
+    generator: Generator,
+    clip: Clip,
+    styles: Float[Tensor, "n s"],
+    *,
+    positions: Sequence[int],
+    std: Float[Tensor, "s"],
+    step: float,
+    batch_size: int,
+) -> DirectionSums:
+    """Sum over images of ``E(G(s + a sigma_c e_c)) - E(G(s - a sigma_c e_c))``, and of its unit vector.
+
+    1. Images are taken ``IMAGES_TOGETHER`` at a time; activations below a channel's layer are those of the untouched
+       images, computed once per layer and group of images and shared by all its channels and both signs.
+    2. A batch holds both signs of these images for as many channels of the layer as ``batch_size`` allows, at least
+       one. While it holds one (a CPU's default), a sum depends on nothing but channel and images, to the bit.
+    3. Differences and unit differences are summed as whole numbers: nothing grows with the number of images.
+
+    Args:
+        generator: renders.
+        clip: embeds.
+        styles: style vectors of the images; a group's first image has a number divisible by ``IMAGES_TOGETHER``.
+        positions: channels, as positions in a style vector.
+        std: standard deviation of every style channel; channels with 0 are not rendered.
+        step: a, in standard deviations.
+        batch_size: renders at a time.
+    Returns:
+        sums in the order of ``positions``.
+    """
+    sums = DirectionSums.empty(len(positions), embedding_width(generator, clip))
+    live = sorted((i for i, p in enumerate(positions) if std[p] > 0), key=lambda i: positions[i])
+    together = min(IMAGES_TOGETHER, max(1, batch_size // 2))
+    with torch.no_grad():
+        for layer, members in groupby(live, key=lambda i: generator.space.locate(positions[i])[0]):
+            rows = list(members)
+            for images in styles.split(together):
+                below = generator.activations(images, layer)
+                for chosen in _chunks(rows, max(1, batch_size // (2 * together))):
+                    moved = [positions[i] for i in chosen]
+                    found = _differences(generator, clip, images, below, moved, std=std, step=step)
+                    sums = sums.add_at(torch.tensor(chosen), DirectionSums.of(found))
+    return sums
+
+
+def _differences(
+    generator: Generator,
+    clip: Clip,
+    images: Tensor,
+    below: Activations,
+    positions: list[int],
+    *,
+    std: Tensor,
+    step: float,
+) -> Float[Tensor, "c n d"]:
+    """Differences of embeddings for some channels of one layer, all images and both signs in one batch."""
+    num_channels, n = len(positions), len(images)
+    moved = images.repeat(2 * num_channels, 1).reshape(num_channels, 2, n, -1)
+    for row, position in enumerate(positions):
+        moved[row, 0, :, position] += step * std[position]
+        moved[row, 1, :, position] -= step * std[position]
+    shared = Activations(
+        below.layer,
+        torch.cat([below.features] * (2 * num_channels)),
+        None if below.rgb is None else torch.cat([below.rgb] * (2 * num_channels)),
+    )
+    embedded = clip.encode_images(generator.render(moved.flatten(0, 2), since=shared))
+    plus, minus = embedded.reshape(num_channels, 2, n, -1).unbind(1)
+    return plus - minus
+
+
+def _chunks(rows: list[int], size: int) -> Iterator[list[int]]:
+    for start in range(0, len(rows), size):
+        yield rows[start : start + size]

@@ -1,0 +1,68 @@
+import pytest
+import torch
+from torch import Tensor
+
+from kernels import DirectionSums, Probes, probe_rows, unit_vectors
+from pipeline.differences import editable_positions, image_styles
+from pipeline.pack import Pack
+from pipeline.slopes import sum_slopes
+from tests.tolerances import FINITE_DIFFERENCE, KEPT_ACTIVATIONS
+
+AXES = Probes(torch.eye(16), torch.ones(16))
+
+
+@pytest.fixture(scope="module")
+def styles(tiny_pack: Pack) -> Tensor:
+    return image_styles(tiny_pack.generator, range(3), psi=0.7)
+
+
+@pytest.fixture(scope="module")
+def std(tiny_pack: Pack) -> Tensor:
+    rng = torch.Generator().manual_seed(0)
+    found = torch.rand(tiny_pack.generator.space.num_channels, generator=rng) * 0.2 + 0.05
+    found[4] = 0.0
+    return found
+
+
+def slopes(pack: Pack, styles: Tensor, std: Tensor, probes: Probes, batch_size: int = 2) -> DirectionSums:
+    return sum_slopes(pack.generator, pack.clip, styles, std=std, probes=probes, batch_size=batch_size)
+
+
+def test_sum_slopes_equal_small_differences_one_channel_at_a_time(tiny_pack: Pack, styles: Tensor, std: Tensor):
+    found = slopes(tiny_pack, styles, std, AXES)
+    positions = editable_positions(tiny_pack.generator.space)
+    for row in range(0, len(positions), 9):
+        step = 0.05 * std[positions[row]]
+        ends = []
+        for sign in (1, -1):
+            moved = styles.clone()
+            moved[:, positions[row]] += sign * step
+            with torch.no_grad():
+                ends.append(tiny_pack.clip.encode_images(tiny_pack.generator.render(moved, impl="ref")))
+        expected = (ends[0] - ends[1]).mean(dim=0) / 0.1
+        torch.testing.assert_close(found.mean_effect()[row], expected, **FINITE_DIFFERENCE)
+
+
+def test_sum_slopes_probed_are_exact_along_the_texts(tiny_pack: Pack, styles: Tensor, std: Tensor):
+    texts = unit_vectors(torch.randn(2, 16, generator=torch.Generator().manual_seed(1)))
+    probed = slopes(tiny_pack, styles, std, probe_rows(texts, num_probes=3))
+    whole = slopes(tiny_pack, styles, std, AXES)
+    torch.testing.assert_close(probed.mean_effect() @ texts.T, whole.mean_effect() @ texts.T, **KEPT_ACTIVATIONS)
+
+
+def test_sum_slopes_where_the_caller_turned_gradients_off_are_the_same(tiny_pack: Pack, styles: Tensor, std: Tensor):
+    expected = slopes(tiny_pack, styles, std, AXES)
+    with torch.no_grad():
+        assert torch.equal(slopes(tiny_pack, styles, std, AXES).total, expected.total)
+
+
+def test_sum_slopes_constant_channel_has_none(tiny_pack: Pack, styles: Tensor, std: Tensor):
+    found = slopes(tiny_pack, styles, std, AXES)
+    assert found.count[4] == 0
+    assert found.count[3] == 3
+    assert found.seen.tolist() == [3] * len(found.seen)
+
+
+def test_sum_slopes_any_batch_size_agrees(tiny_pack: Pack, styles: Tensor, std: Tensor):
+    alone, together = (slopes(tiny_pack, styles, std, AXES, batch_size=n).direction() for n in (1, 3))
+    torch.testing.assert_close(alone.direction, together.direction, **KEPT_ACTIVATIONS)
