@@ -46,3 +46,5 @@ BATCH_INDEPENDENT: Tolerance = {"rtol": 1e-5, "atol": 1e-5}
 FLOAT32_STORED: Tolerance = {"rtol": 1e-5, "atol": 1e-6}
 # whole renders by the reference against batched renders from kept activations, through CLIP and two normalisations
 KEPT_ACTIVATIONS: Tolerance = {"rtol": 1e-3, "atol": 1e-3}
+# some ten steps of Adam on rounding that differs with the batch: Adam divides by the gradient's size, so last bits grow
+OPTIMIZED: Tolerance = {"rtol": 1e-2, "atol": 2e-3}
