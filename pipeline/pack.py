@@ -69,6 +69,10 @@ class PackDescription(BaseModel):
     identity: ResidualIdentityConfig | None = Field(None, description="Identity network; none if it has none.")
     inverter: ResidualInverterConfig | None = Field(None, description="Inverter; none if it has none.")
     oracle: OracleConfig | None = Field(None, description="Attribute oracle; none if it has none.")
+    settings: dict[str, dict[str, Any]] = Field(
+        default_factory=dict,
+        description="Recommended settings by method (mapper, optimize), as fields of the method's stage settings.",
+    )
     files: dict[str, str] = Field(description="sha256 of every file of the pack.")
 
 

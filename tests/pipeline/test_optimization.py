@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.config import OptimizedLatentsConfig
+from pipeline.config import OptimizedLatentsConfig, recommended
 from pipeline.edit_loss import EditLoss, EditWeights, TextTarget, text_target
 from pipeline.optimization import Outcome, Pair, learning_rate, optimize, pair_seed
 from pipeline.pack import Pack
@@ -138,3 +138,11 @@ def test_pair_seed_depends_on_every_name():
 def test_config_refuses_settings_that_cannot_work(name: str, value: float):
     with pytest.raises(ValueError, match=f"{name}\n  Input should be greater than"):
         OptimizedLatentsConfig(**{name: value})
+
+
+def test_recommended_is_the_users_then_the_packs_then_the_published():
+    settings = {"l2_weight": 0.5, "num_steps": 40}
+    config = recommended(OptimizedLatentsConfig, settings, {"num_steps": 7, "l2_weight": None, "space": None})
+    assert (config.num_steps, config.l2_weight, config.space, config.learning_rate) == (7, 0.5, "w_plus", 0.1)
+    with pytest.raises(ValueError, match="l3_weight"):
+        recommended(OptimizedLatentsConfig, {"l3_weight": 1}, {})
