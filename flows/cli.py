@@ -22,6 +22,9 @@ FLOWS = {
     "style-statistics": "Mean and standard deviation of every style channel.",
     "channel-directions": "What every style channel does to CLIP's embedding.",
     "global-directions": "Prompts to directions in StyleSpace.",
+    "optimize-latents": "A search for the latent of every pair of latent and prompt.",
+    "train-mappers": "One small network per prompt that edits any latent.",
+    "edit-latents": "Every latent with every edit, from the prompts' methods.",
     "render-dataset": "Originals and edits as labelled images.",
     "score-edits": "CLIP scores of every edited image.",
     "report": "Contact sheet and summary of a run.",
@@ -87,6 +90,7 @@ def _option(annotation: Any) -> Any:
 
 def _run(name: str, values: dict[str, Any]) -> None:
     """Run a flow; what the user got wrong is one line on stderr and exit code 2, what we got wrong a traceback."""
+    from prefect.exceptions import ParameterTypeError
     from pydantic import ValidationError
 
     from pipeline.errors import PipelineError
@@ -94,7 +98,7 @@ def _run(name: str, values: dict[str, Any]) -> None:
 
     try:
         result = load_flow(name)(**values)
-    except (PipelineError, StorageError, ValidationError) as error:
+    except (PipelineError, StorageError, ValidationError, ParameterTypeError) as error:
         errors.print(f"[bold red]error:[/] {error}", highlight=False, soft_wrap=True)
         raise typer.Exit(2) from error
     if name in ("edit-dataset", "report"):

@@ -234,9 +234,9 @@ def _method(row: Mapping[str, Any], where: str) -> Method:
     """The method, with no column given that it does not read."""
     name = str(row["method"]).strip() if _given(row, "method") else "global"
     known: tuple[Method, ...] = get_args(Method)
-    method = next((m for m in known if m == name), None)
-    if method is None:
+    if name not in known:
         raise PromptError(f"{where}: `method` must be one of {', '.join(known)}; got {name!r}.")
+    method = known[known.index(name)]
     for key in WEIGHTS if method == "global" else ("relevance_threshold", "num_channels"):
         if _given(row, key):
             raise PromptError(f"{where}: method {method!r} does not read `{key}`; got {row[key]!r}. Leave it empty.")
