@@ -6,8 +6,12 @@ other load on the machine hits both alike: trust the ratios before the seconds.
 """
 
 import argparse
+import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import TypeVar
 
 import torch
@@ -81,6 +85,29 @@ def bench_mappers(pack: Pack, *, num_mappers: int, num_steps: int) -> tuple[str,
     return f"{num_mappers} mappers x {num_steps} updates", together, alone, f"losses differ by {worst:.2%} at most"
 
 
+def bench_processes(pack: str, *, num_pairs: int, num_steps: int, num_single: int) -> tuple[str, float, float, str]:
+    """One ``styleclip optimize-latents`` with all pairs against single ones, start-up included; the time of
+    ``num_single`` single runs is scaled to ``num_pairs``.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        prompts = Path(folder) / "prompts.csv"
+        prompts.write_text("name,target,neutral,method\nhat,a face with a hat,a face,optimize\n")
+
+        def styleclip(*arguments: str) -> None:
+            subprocess.run([sys.executable, "-m", "flows.cli", *arguments], check=True, capture_output=True)
+
+        def optimize_run(name: str, num_latents: int, first_seed: int) -> float:
+            run = ("--run", f"{folder}/{name}", "--pack", pack)
+            styleclip("sample-latents", *run, "--num-latents", str(num_latents), "--first-seed", str(first_seed))
+            steps = ("--num-steps", str(num_steps), "--patience", "0", "--image-interval", "0")
+            return timed(lambda: styleclip("optimize-latents", "--prompts", str(prompts), *run, *steps))[0]
+
+        alone = sum(optimize_run(f"single-{i}", 1, i) for i in range(num_single)) * num_pairs / num_single
+        together = optimize_run("all", num_pairs, 0)
+    name = f"{num_pairs} pairs x {num_steps} steps, as runs of the command"
+    return name, together, alone, f"{num_single} single runs were timed"
+
+
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -89,6 +116,7 @@ def main() -> None:
     parser.add_argument("--mappers", type=int, default=8, help="mappers (default 8)")
     parser.add_argument("--steps", type=int, default=20, help="steps and updates of each (default 20)")
     parser.add_argument("--batch-size", type=int, default=16, help="pairs at a time (default 16)")
+    parser.add_argument("--single-runs", type=int, default=0, help="also time the command, single runs (default 0)")
     options = parser.parse_args()
     torch.manual_seed(0)
     pack = load_pack(options.pack, device="cpu")
@@ -96,6 +124,12 @@ def main() -> None:
         bench_optimization(pack, num_pairs=options.pairs, num_steps=options.steps, batch_size=options.batch_size),
         bench_mappers(pack, num_mappers=options.mappers, num_steps=options.steps),
     ]
+    if options.single_runs:
+        rows.append(
+            bench_processes(
+                options.pack, num_pairs=options.pairs, num_steps=options.steps, num_single=options.single_runs
+            )
+        )
     table = Table(title="Edits together against one by one", caption=f"{torch.get_num_threads()} threads")
     for i, title in enumerate(("case", "together, s", "alone, s", "together / alone", "")):
         table.add_column(title, justify="left" if i in (0, 4) else "right")

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from flows import parameters as p
 from flows.global_directions import load_prompts, warn_of_unknown_words
-from flows.runners import finish, open_run, report_dict, run_shards, use_pack
+from flows.runners import finish, open_run, report_dict, run_shards, use_pack, warn_of_missing_identity
 from pipeline.config import MappersConfig, recommended
 from pipeline.prompts import Prompt, of_method
 from pipeline.prompts import templates as check_templates
@@ -96,6 +96,7 @@ def train_mappers(
     check_templates(config.templates)
     checked = of_method(load_prompts(prompts, loaded), "mapper")
     warn_of_unknown_words(checked, loaded)
+    warn_of_missing_identity(config.identity_weight, loaded)
     store, other = open_run(run, training)
     latents = find_input("latents", other, store)
     num_shards = stage.mappers_num_shards(config, checked)

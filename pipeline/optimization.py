@@ -135,10 +135,12 @@ class _Slot:
             self.flat_loss, self.flat_since = loss, self.step
 
     def fail(self, error: str) -> Outcome:
+        """The pair ends without a vector; its curve stays."""
         self.outcome.stop, self.outcome.error = "failed", error
         return self.outcome
 
     def finish(self, stop: str) -> Outcome:
+        """The pair ends with its best vector."""
         self.outcome.stop, self.outcome.vector = stop, self.best.cpu().numpy()
         return self.outcome
 
