@@ -25,6 +25,9 @@ FLOWS = {
     "style-statistics": "Mean and standard deviation of every style channel.",
     "channel-directions": "What every style channel does to CLIP's embedding.",
     "global-directions": "Prompts to directions in StyleSpace.",
+    "optimize-latents": "A search for the latent of every pair of latent and prompt.",
+    "train-mappers": "One small network per prompt that edits any latent.",
+    "edit-latents": "Every latent with every edit, from the prompts' methods.",
     "render-dataset": "Originals and edits as labelled images.",
     "score-edits": "CLIP scores of every edited image.",
     "report": "Contact sheet and summary of a run.",
@@ -101,12 +104,13 @@ class _ExpectedErrors(logging.Filter):
 
 def _run(name: str, values: dict[str, Any]) -> None:
     """Run a flow; what the user got wrong is one line on stderr and exit code 2, what we got wrong a traceback."""
+    from prefect.exceptions import ParameterTypeError
     from pydantic import ValidationError
 
     from pipeline.errors import PipelineError
     from storage import StorageError
 
-    expected = (PipelineError, StorageError, ValidationError)
+    expected = (PipelineError, StorageError, ValidationError, ParameterTypeError)
     for logger in ("prefect.flow_runs", "prefect.task_runs"):
         logging.getLogger(logger).addFilter(_ExpectedErrors(expected))
     try:

@@ -1,17 +1,23 @@
 """Flow ``edit-dataset``: the whole chain, prompts and seeds in, a scored dataset of edited images out."""
 
-from typing import Any
+from typing import Annotated, Any
 
 from prefect import flow, get_run_logger
+from pydantic import Field
 
 from flows import parameters as p
+from flows.edit_latents import edit_latents
 from flows.global_directions import global_directions, load_prompts
+from flows.optimize_latents import optimize_latents
 from flows.render_dataset import render_dataset
 from flows.report import report
 from flows.runners import open_run, use_pack
 from flows.sample_latents import sample_latents
 from flows.score_edits import score_edits
+from flows.train_mappers import train_mappers
 from pipeline.stages.style_directions import load_channel_table
+
+MAPPER_SEED = 3_000_000  # of the first latent that mappers are trained on
 
 
 @flow(name="edit-dataset")
@@ -30,17 +36,23 @@ def edit_dataset(
     rule: p.Rule = "auto",
     latents_per_shard: p.LatentsPerShard = 64,
     images_per_shard: p.ImagesPerShard = 1_024,
+    mapper_latents: Annotated[int, Field(ge=2, description="Latents that mappers are trained on.")] = 1_000,
+    mapper_steps: p.Steps = None,
+    optimization_steps: p.Steps = None,
     workers: p.Workers = 1,
     device: p.Device = "auto",
 ) -> dict[str, Any]:
-    """Sample latents, find a direction for every prompt, render and score all edits, draw the report.
+    """Sample latents, edit them by each prompt's method, render and score all edits, draw the report.
 
-    Channel directions come from the run, if ``channel-directions`` was run on it, else from the pack; where neither
-    has any, those that the prompts need are measured. A rerun with the same parameters does nothing but check.
+    A prompt's method is global (a direction in StyleSpace, the default), mapper (a trained network) or optimize (a
+    search per latent). Channel directions come from the run, if ``channel-directions`` was run on it, else from the
+    pack; where neither has any, those that the prompts need are measured. A rerun with the same parameters does
+    nothing but check.
     """
     loaded = use_pack(pack, device)
-    load_prompts(prompts, loaded)  # a bad list stops the run before it costs anything
-    if mode == "exact":
+    checked = load_prompts(prompts, loaded)  # a bad list stops the run before it costs anything
+    methods = {prompt.method for prompt in checked}
+    if "global" in methods and mode == "exact":
         load_channel_table(loaded, open_run(run)[0])
     shared: dict[str, Any] = {"run": run, "pack": pack, "device": device}
     stages: list[Any] = [
@@ -52,7 +64,9 @@ def edit_dataset(
             latents_per_shard=latents_per_shard,
             workers=workers,
         ),
-        global_directions(
+    ]
+    if "global" in methods:
+        directions = global_directions(
             prompts,
             **shared,
             relevance_threshold=relevance_threshold,
@@ -61,18 +75,35 @@ def edit_dataset(
             mode=mode,
             rule=rule,
             workers=workers,
-        ),
-        render_dataset(**shared, strengths=strengths, images_per_shard=images_per_shard, workers=workers),
-        score_edits(**shared, templates=templates, workers=workers),
-        report(**shared),
-    ]
+        )
+        stages.append(directions)
+    if "mapper" in methods:
+        training = f"{run.rstrip('/')}/mapper_training"  # latents of its own: a mapper must fit faces it never saw
+        stages += [
+            sample_latents(
+                training,
+                pack=pack,
+                device=device,
+                num_latents=mapper_latents,
+                first_seed=MAPPER_SEED,
+                psi=psi,
+                workers=workers,
+            ),
+            train_mappers(prompts, **shared, training=training, num_steps=mapper_steps, workers=workers),
+        ]
+    if "optimize" in methods:
+        stages.append(optimize_latents(prompts, **shared, num_steps=optimization_steps, workers=workers))
+    edited: Any = edit_latents(prompts, **shared, strengths=strengths, templates=templates, workers=workers)
+    rendered: Any = render_dataset(**shared, images_per_shard=images_per_shard, workers=workers)
+    scored: Any = score_edits(**shared, templates=templates, workers=workers)
+    stages += [edited, rendered, scored, report(**shared)]
     if all(closed["shards_skipped"] >= closed["shards"] for closed in stages):
         get_run_logger().info("edit-dataset: nothing to do, %s is complete and unchanged", run)
     return {
         "run": run,
-        "images": stages[2]["rows"],
-        "edits": stages[3]["rows"],
-        "failed_prompts": stages[1]["failures"],
+        "images": rendered["rows"],
+        "edits": scored["rows"],
+        "failed_prompts": edited["failed_prompts"],
         "shards": sum(closed["shards"] for closed in stages),
         "shards_skipped": sum(closed["shards_skipped"] for closed in stages),
     }

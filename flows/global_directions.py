@@ -10,7 +10,7 @@ from flows.runners import finish, open_run, report_dict, run_shards, use_pack
 from flows.screening import screen
 from pipeline.config import ScreeningConfig, StyleDirectionsConfig
 from pipeline.pack import Pack
-from pipeline.prompts import Prompt, check_prompts, read_prompts
+from pipeline.prompts import Prompt, check_prompts, of_method, read_prompts
 from pipeline.prompts import templates as check_templates
 from pipeline.shard import close_stage
 from pipeline.stages import style_directions as stage
@@ -84,14 +84,14 @@ def global_directions(
     workers: p.Workers = 1,
     device: p.Device = "auto",
 ) -> dict[str, Any]:
-    """Turn a prompt list into style directions in RUN/style_directions.
+    """Turn the global prompts of a list into style directions in RUN/style_directions.
 
     Channel directions are the run's own, if ``channel-directions`` was run on it, else the pack's; where neither has
     any, the channels that these prompts need are measured first (mode screened).
     """
     check_templates(templates)
     loaded = use_pack(pack, device)
-    checked = load_prompts(prompts, loaded)
+    checked = of_method(load_prompts(prompts, loaded), "global")
     warn_of_unknown_words(checked, loaded)
     store, _ = open_run(run)
     reuse = mode == "screened" and reuse_directions and has_table(run, inputs, loaded)

@@ -57,3 +57,23 @@ Rule = Annotated[
         "root of their effect; auto takes effect for directions that were screened, else paper."
     ),
 ]
+# settings that a pack may recommend: none means the pack's recommendation, else the published value
+Steps = Annotated[int | None, Field(ge=1, description="Steps or updates; none means the pack's or the published.")]
+LearningRate = Annotated[
+    float | None, Field(gt=0, le=100, description="Learning rate; none means the pack's or the published.")
+]
+ClipWeight = Annotated[
+    float | None, Field(ge=0, description="Weight of the CLIP distance, for prompts that give none; none as above.")
+]
+DirectionWeight = Annotated[
+    float | None, Field(ge=0, description="Weight of the directional CLIP loss, for prompts that give none.")
+]
+L2Weight = Annotated[
+    float | None, Field(ge=0, description="Weight of the distance to the source latent, for prompts that give none.")
+]
+IdentityWeight = Annotated[
+    float | None, Field(ge=0, description="Weight of the identity loss, for prompts that give none.")
+]
+TextForms = Annotated[
+    str | None, Field(description="Prompt templates of the loss: imagenet_79, imagenet_80 or none (as published).")
+]

@@ -8,20 +8,13 @@ from prefect.cache_policies import NO_CACHE
 from flows import parameters as p
 from flows.runners import finish, open_run, report_dict, run_shards, use_pack
 from pipeline.config import DatasetConfig
-from pipeline.pack import Pack
-from pipeline.shard import Input, close_stage, find_input
+from pipeline.shard import Input, close_stage, find_input, find_optional_input
 from pipeline.stages import dataset as stage
 from storage import Store
 
 
-def _sources(
-    config: DatasetConfig, pack: Pack, store: Store, other: Store | None
-) -> tuple[Input, Input, list[stage.Edit]]:
-    latents = find_input("latents", store, other)
-    directions = find_input("style_directions", store, other)
-    strengths = config.strengths or (pack.description.strength,)
-    edits = stage.load_edits(directions, pack.generator.space, default_strengths=strengths)
-    return latents, directions, edits
+def _sources(store: Store, other: Store | None) -> tuple[Input, Input]:
+    return find_input("latents", store, other), find_input("edited_latents", store, other)
 
 
 @task(name="dataset-shard", cache_policy=NO_CACHE, task_run_name="dataset {shard}")
@@ -30,10 +23,12 @@ def dataset_shard(
 ) -> dict[str, Any]:
     """Render one range of latents with all edits."""
     store, other = open_run(run, inputs)
-    loaded = use_pack(pack, device)
-    latents, directions, edits = _sources(config, loaded, store, other)
+    latents, edited = _sources(store, other)
+    directions = find_optional_input("style_directions", edited.store, store, other)
     return report_dict(
-        stage.run_dataset_shard(config, store, loaded, shard, latents=latents, directions=directions, edits=edits)
+        stage.run_dataset_shard(
+            config, store, use_pack(pack, device), shard, latents=latents, edited=edited, directions=directions
+        )
     )
 
 
@@ -42,30 +37,24 @@ def render_dataset(
     run: p.RunUri,
     inputs: p.InputsUri = None,
     pack: p.PackUri = "peeps",
-    strengths: p.Strengths = None,
     images_per_shard: p.ImagesPerShard = 1_024,
     batch_size: p.BatchSize = 16,
     workers: p.Workers = 1,
     device: p.Device = "auto",
 ) -> dict[str, Any]:
-    """Render every latent with every edit into RUN/dataset. Needs sample-latents and global-directions."""
-    config = DatasetConfig(
-        strengths=None if strengths is None else tuple(strengths),
-        images_per_shard=images_per_shard,
-        batch_size=batch_size,
-    )
+    """Render every latent with every edit into RUN/dataset. Needs sample-latents and edit-latents."""
+    config = DatasetConfig(images_per_shard=images_per_shard, batch_size=batch_size)
     loaded = use_pack(pack, device)
     store, other = open_run(run, inputs)
-    latents, directions, edits = _sources(config, loaded, store, other)
-    stage.check_edits(edits, directions)
-    num_shards = stage.dataset_num_shards(config, latents, edits)
+    latents, edited = _sources(store, other)
+    num_shards = stage.dataset_num_shards(config, latents, edited)
     reports = run_shards(
         dataset_shard,
         num_shards=num_shards,
         workers=workers,
         parameters={"config": config, "run": run, "inputs": inputs, "pack": pack, "device": device},
     )
-    config_hash = stage.dataset_hash(config, loaded, latents, directions)
+    config_hash = stage.dataset_hash(config, loaded, latents, edited)
     return finish(
         reports,
         lambda: close_stage(

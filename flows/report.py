@@ -23,7 +23,7 @@ def draw_report(config: ReportConfig, run: str, inputs: str | None, pack: str, d
             store,
             use_pack(pack, device),
             dataset=find_input("dataset", store, other),
-            directions=find_input("style_directions", store, other),
+            edited=find_input("edited_latents", store, other),
             scores=find_input("scores", store, other),
         )
     )

@@ -23,6 +23,14 @@ def use_pack(pack: str, device: str) -> Pack:
     return load_pack(pack, device=device)
 
 
+def warn_of_missing_identity(weight: float, pack: Pack) -> None:
+    """A log line where the identity loss is weighed by default but the pack has no network to see it with."""
+    if weight > 0 and pack.description.identity is None:
+        get_run_logger().warning(
+            "pack %r has no identity network: the identity loss (weight %g) is left out", pack.description.name, weight
+        )
+
+
 def report_dict(report: ShardReport) -> dict[str, Any]:
     """A shard's report as what may cross a task boundary."""
     return asdict(report)

@@ -19,9 +19,9 @@ def scores_shard(
 ) -> dict[str, Any]:
     """Score one shard of the dataset."""
     store, other = open_run(run, inputs)
-    dataset, directions = find_input("dataset", store, other), find_input("style_directions", store, other)
+    dataset, edited = find_input("dataset", store, other), find_input("edited_latents", store, other)
     return report_dict(
-        stage.run_scores_shard(config, store, use_pack(pack, device), shard, dataset=dataset, directions=directions)
+        stage.run_scores_shard(config, store, use_pack(pack, device), shard, dataset=dataset, edited=edited)
     )
 
 

@@ -3,11 +3,13 @@
 Limits stand in the fields themselves, so that Prefect refuses a bad value before it creates a run.
 """
 
-from typing import Annotated, Any, ClassVar, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Count = Annotated[int, Field(ge=1)]
+Weight = Annotated[float, Field(ge=0)]
 Psi = Annotated[float, Field(ge=0.0, le=2.0)]
 MAX_SEED = 2**63 - 1
 
@@ -21,6 +23,20 @@ class StageConfig(BaseModel):
     def identity(self) -> dict[str, Any]:
         """The settings a result depends on, as JSON values: all but those that only trade memory for speed."""
         return self.model_dump(mode="json", exclude=set(self.performance_only))
+
+
+ConfigT = TypeVar("ConfigT", bound=StageConfig)
+
+
+def recommended(kind: type[ConfigT], settings: Mapping[str, Any], given: Mapping[str, Any]) -> ConfigT:
+    """Settings of a stage: what was given, else what the pack recommends, else the stage's own defaults.
+
+    Args:
+        kind: the stage's settings.
+        settings: the pack's recommendation.
+        given: by the user; None means not given.
+    """
+    return kind(**{**settings, **{key: value for key, value in given.items() if value is not None}})
 
 
 class LatentsConfig(StageConfig):
@@ -138,13 +154,106 @@ class StyleDirectionsConfig(StageConfig):
     shard_size: Count = Field(default=256, description="Prompts per shard.")
 
 
-class DatasetConfig(StageConfig):
-    """Rendering of the edits."""
+class OptimizedLatentsConfig(StageConfig):
+    """Latent optimisation (StyleCLIP section 4); defaults are the published code's where nothing else is said."""
+
+    mode: Literal["edit", "free"] = Field(
+        default="edit",
+        description="edit: stay near the source latent; free: only the text counts, l2 and identity weights are 0.",
+    )
+    space: Literal["w_plus", "styles"] = Field(
+        default="w_plus", description="What is optimised: w_plus, or styles with toRGB layers left alone."
+    )
+    start: Literal["latent", "mean"] = Field(
+        default="latent", description="Where the search starts: the source latent or the mean face."
+    )
+    start_noise: float = Field(
+        default=0.0,
+        ge=0,
+        le=10,
+        description="Noise on the start, in parts of the source's distance from the mean face; every pair has its own.",
+    )
+    seed: int = Field(default=0, ge=0, le=MAX_SEED, description="Seed of the noise.")
+    num_steps: int = Field(
+        default=300, ge=2, description="Steps of a pair at most; from 2, as the first has learning rate 0."
+    )
+    learning_rate: float = Field(default=0.1, gt=0, le=100, description="Largest learning rate of Adam.")
+    rampup: float = Field(default=0.05, gt=0, le=1, description="Share of the steps over which the rate rises.")
+    rampdown: float = Field(default=0.25, gt=0, le=1, description="Share of the steps over which the rate falls.")
+    clip_weight: Weight = Field(default=1.0, description="Weight of the CLIP distance to the target.")
+    direction_weight: Weight = Field(default=0.0, description="Weight of the directional CLIP loss.")
+    l2_weight: Weight = Field(default=0.008, description="Weight of the summed squared distance to the source latent.")
+    identity_weight: Weight = Field(default=0.0, description="Weight of the identity loss.")
+    templates: str = Field(
+        default="none", description="Prompt templates to average: imagenet_79, imagenet_80 or none, as published."
+    )
+    tolerance: float = Field(default=1e-4, ge=0, description="A gain of the loss below this counts as none.")
+    patience: int = Field(
+        default=60, ge=0, description="Stop a pair after this many steps without gain; 0 never stops early."
+    )
+    image_interval: int = Field(default=50, ge=0, description="Keep the image of every k-th step; 0 keeps none.")
+    batch_size: Count = Field(default=16, description="Pairs worked on at a time; does not change the result.")
+    shard_size: Count = Field(default=64, description="Pairs per shard.")
+
+
+class MappersConfig(StageConfig):
+    """Training of latent mappers (StyleCLIP section 5); defaults are the paper's where nothing else is said."""
+
+    performance_only: ClassVar[frozenset[str]] = frozenset({"checkpoint_interval"})
+
+    kind: Literal["levels", "single", "styles"] = Field(
+        default="levels",
+        description="levels: a network each for coarse, medium and fine rows of w_plus; single: one for all; styles: "
+        "one for every convolution layer of StyleSpace.",
+    )
+    coarse: bool = Field(default=True, description="Move the coarse rows of w_plus; read by kind levels.")
+    medium: bool = Field(default=True, description="Move the medium rows.")
+    fine: bool = Field(default=True, description="Move the fine rows; the published haircuts leave them alone.")
+    norm_axis: Literal["channel", "layer"] = Field(
+        default="channel", description="What a mapper's input is normalised over; layer is the published code's."
+    )
+    residual_scale: float = Field(default=0.1, gt=0, le=100, description="Factor on the mapper's output.")
+    num_steps: Count = Field(default=50_000, description="Updates.")
+    batch_size: Count = Field(default=2, description="Latents per update; changes the result.")
+    learning_rate: float = Field(default=0.5, gt=0, le=100, description="Learning rate of RAdam with Lookahead.")
+    clip_weight: Weight = Field(default=1.0, description="Weight of the CLIP distance to the target.")
+    direction_weight: Weight = Field(default=0.0, description="Weight of the directional CLIP loss.")
+    l2_weight: Weight = Field(default=0.8, description="Weight of the mean squared distance to the source latent.")
+    identity_weight: Weight = Field(default=0.1, description="Weight of the identity loss.")
+    templates: str = Field(
+        default="none", description="Prompt templates to average: imagenet_79, imagenet_80 or none, as published."
+    )
+    validation_share: float = Field(default=0.1, gt=0, lt=1, description="Share of the latents kept for validation.")
+    validation_interval: Count = Field(default=2_000, description="Updates between validations.")
+    log_interval: Count = Field(default=50, description="Updates between points of the training curve.")
+    seed: int = Field(default=0, ge=0, le=MAX_SEED, description="Seed of the first weights and of the batches.")
+    mixed_precision: bool = Field(default=False, description="bfloat16 where the pack is on a GPU.")
+    checkpoint_interval: Count = Field(default=500, description="Updates between checkpoints.")
+    shard_size: Count = Field(default=8, description="Prompts trained together.")
+
+    @model_validator(mode="after")
+    def _some_level(self) -> "MappersConfig":
+        if self.kind == "levels" and not (self.coarse or self.medium or self.fine):
+            raise ValueError("a mapper must move something: coarse, medium or fine must be on; all three are off")
+        return self
+
+
+class EditedLatentsConfig(StageConfig):
+    """Every latent with every edit, whatever its method."""
 
     strengths: tuple[float, ...] | None = Field(
         default=None,
-        description="Strengths for prompts that name none, in standard deviations; none means the pack's default.",
+        description="Strengths for global prompts that name none, in standard deviations; none means the pack's.",
     )
+    templates: str = Field(
+        default="imagenet_79", description="Prompt templates to average: imagenet_79, imagenet_80 or none."
+    )
+    shard_size: Count = Field(default=64, description="Latents per shard.")
+
+
+class DatasetConfig(StageConfig):
+    """Rendering of the edits."""
+
     images_per_shard: Count = Field(
         default=1_024, description="About how many images a shard holds; latents are never split."
     )

@@ -78,6 +78,10 @@ class PackDescription(BaseModel):
     imported: dict[str, Any] = Field(
         default_factory=dict, description="How each imported file became part of the pack: source, switches, left out."
     )
+    settings: dict[str, dict[str, Any]] = Field(
+        default_factory=dict,
+        description="Recommended settings by method (mapper, optimize), as fields of the method's stage settings.",
+    )
     files: dict[str, str] = Field(description="sha256 of every file of the pack.")
 
 

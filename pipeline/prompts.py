@@ -10,7 +10,7 @@ import math
 import posixpath
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -21,8 +21,12 @@ from pydantic import BaseModel, ConfigDict
 from pipeline.errors import PromptError
 from storage import Store
 
-Method = Literal["global"]
-COLUMNS = ("name", "target", "neutral", "strength", "strengths", "relevance_threshold", "num_channels", "method")
+Method = Literal["global", "mapper", "optimize"]
+WEIGHTS = ("clip_weight", "direction_weight", "l2_weight", "identity_weight")
+COLUMNS = (
+    *("name", "target", "neutral", "strength", "strengths", "relevance_threshold", "num_channels", "method"),
+    *WEIGHTS,
+)
 ORIGINAL = "original"  # prompt_id of unedited images
 _PUBLISHED_WITHOUT = "a photo of many faces."  # the published code leaves this template out, hence 79 of 80
 
@@ -35,10 +39,15 @@ class Prompt(BaseModel):
         name: as given in the list.
         target: text of the wanted image.
         neutral: text of the image it starts from.
-        strengths: standard deviations the most relevant channel moves by, one edit each; None means the default.
+        strengths: one edit each; None means the default. Standard deviations the most relevant channel moves by
+            (global), or multiples of the move that was trained or found (mapper, optimize).
         relevance_threshold: keep channels at or above it; None means by count.
         num_channels: keep this many channels; None means the default.
         method: how the edit is found.
+        clip_weight: weight of the CLIP distance to the target; None means the method's default, here and below.
+        direction_weight: weight of the directional CLIP loss.
+        l2_weight: weight of the squared distance to the source latent.
+        identity_weight: weight of the identity loss; low or 0 where the prompt changes who it is.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -51,6 +60,25 @@ class Prompt(BaseModel):
     relevance_threshold: float | None = None
     num_channels: int | None = None
     method: Method = "global"
+    clip_weight: float | None = None
+    direction_weight: float | None = None
+    l2_weight: float | None = None
+    identity_weight: float | None = None
+
+
+def of_method(prompts: Sequence[Prompt], method: Method) -> list[Prompt]:
+    """The prompts of one method, in list order.
+
+    Raises:
+        PromptError: if there is none.
+    """
+    chosen = [prompt for prompt in prompts if prompt.method == method]
+    if not chosen:
+        raise PromptError(
+            f"the prompt list needs at least one prompt with method {method!r}; all {len(prompts)} have another. "
+            f"Fill in the column `method`, or leave this step out."
+        )
+    return chosen
 
 
 def templates(name: str) -> tuple[str, ...]:
@@ -78,7 +106,7 @@ def read_prompts(uri: str, *, default_neutral: str | None = None) -> list[Prompt
 
     Columns: ``name``, ``target``; optional ``neutral`` (the pack's default otherwise), ``strength`` or ``strengths``
     (a number, or several separated by spaces, commas or semicolons), ``relevance_threshold`` or ``num_channels``,
-    ``method``.
+    ``method`` (global if left out), ``clip_weight``, ``direction_weight``, ``l2_weight``, ``identity_weight``.
 
     Args:
         uri: path or fsspec URI ending in .csv, .jsonl, .yaml, .yml or .parquet.
@@ -188,9 +216,7 @@ def _check_row(row: Mapping[str, Any], where: str, default_neutral: str | None) 
         raise PromptError(f"{where}: give `strength` or `strengths`, not both.")
     if _given(row, "relevance_threshold") and _given(row, "num_channels"):
         raise PromptError(f"{where}: give `relevance_threshold` or `num_channels`, not both.")
-    method = str(row["method"]).strip() if _given(row, "method") else "global"
-    if method != "global":
-        raise PromptError(f"{where}: `method` must be 'global'; got {method!r}.")
+    method = _method(row, where)
     return Prompt(
         prompt_id=prompt_id,
         name=name,
@@ -199,7 +225,22 @@ def _check_row(row: Mapping[str, Any], where: str, default_neutral: str | None) 
         strengths=_strengths(row, where),
         relevance_threshold=_number(row, "relevance_threshold", where, low=0.0, high=1.0),
         num_channels=_count(row, "num_channels", where),
+        method=method,
+        **{key: _number(row, key, where, low=0.0, high=math.inf) for key in WEIGHTS},
     )
+
+
+def _method(row: Mapping[str, Any], where: str) -> Method:
+    """The method, with no column given that it does not read."""
+    name = str(row["method"]).strip() if _given(row, "method") else "global"
+    known: tuple[Method, ...] = get_args(Method)
+    if name not in known:
+        raise PromptError(f"{where}: `method` must be one of {', '.join(known)}; got {name!r}.")
+    method = known[known.index(name)]
+    for key in WEIGHTS if method == "global" else ("relevance_threshold", "num_channels"):
+        if _given(row, key):
+            raise PromptError(f"{where}: method {method!r} does not read `{key}`; got {row[key]!r}. Leave it empty.")
+    return method
 
 
 def _given(row: Mapping[str, Any], key: str) -> bool:

@@ -15,6 +15,9 @@ import pyarrow as pa
 from storage import IMAGE_TYPE
 
 STRING, INT32, INT64, FLOAT = pa.string(), pa.int32(), pa.int64(), pa.float32()
+EDITS_FOLDER = "edits"  # the prompts of edited_latents, in the columns of PROMPTS
+DIRECTIONS_HASH = "style_directions_hash"  # metadata of edited_latents: which directions it refers to
+VECTOR = pa.list_(FLOAT)  # for a column that holds vectors of two spaces, and so of two lengths
 ATTRIBUTES_TYPE = pa.list_(pa.struct([("attribute", STRING), ("category", STRING), ("probability", FLOAT)]))
 
 
@@ -67,10 +70,29 @@ def _column(values: Any, kind: pa.DataType) -> pa.Array:
     return values.cast(kind) if isinstance(values, pa.Array) else pa.array(values, type=kind)
 
 
+LOSS_COLUMNS = (
+    Column("loss", FLOAT, "Weighted sum of the terms; null where failed."),
+    Column("clip_loss", FLOAT, "1 less the cosine of image and target text, 0 to 2."),
+    Column("direction_loss", FLOAT, "1 less the cosine of the image's and the text's move in CLIP space, 0 to 2."),
+    Column("l2_loss", FLOAT, "Squared distance to the source latent: summed (optimize) or averaged (mapper)."),
+    Column("identity_loss", FLOAT, "1 less the cosine of the identities, 0 to 2; 0 where nothing weighs it."),
+)
+
+
 def shape_of(table: pa.Table, column: str) -> tuple[int, ...]:
     """The matrix shape of a flattened vector column, from the schema's metadata."""
     metadata = table.schema.metadata or {}
     return tuple(json.loads(metadata[f"{column}_shape".encode()]))
+
+
+def vectors_of(column: pa.ChunkedArray) -> list[np.ndarray | None]:
+    """A ``VECTOR`` column as one float32 array per row, None where null; shares the column's memory."""
+    found: list[np.ndarray | None] = []
+    for chunk in column.chunks:
+        values, offsets = chunk.values.to_numpy(zero_copy_only=False), chunk.offsets.to_numpy()
+        valid = chunk.is_valid().to_numpy(zero_copy_only=False)
+        found += [values[a:b] if ok else None for a, b, ok in zip(offsets[:-1], offsets[1:], valid, strict=True)]
+    return found
 
 
 LATENTS = Artifact(
@@ -151,8 +173,8 @@ PROMPTS = Artifact(
         Column("prompt", STRING, "Name given in the prompt list."),
         Column("target", STRING, "Text of the wanted image."),
         Column("neutral", STRING, "Text of the image it starts from."),
-        Column("method", STRING, "Edit method; global."),
-        Column("strengths", pa.list_(pa.float64()), "Strengths to render, in standard deviations of the top channel."),
+        Column("method", STRING, "Edit method: global, mapper or optimize."),
+        Column("strengths", pa.list_(pa.float64()), "Strengths to render; for their unit see edited_latents."),
         Column("relevance_threshold", FLOAT, "Smallest absolute relevance kept; null where failed."),
         Column("num_channels", INT32, "Channels kept; null where failed."),
         Column("max_relevance", FLOAT, "Largest absolute relevance of any channel."),
@@ -178,6 +200,89 @@ STYLE_DIRECTIONS = Artifact(
     ),
 )
 
+OPTIMIZED_LATENTS = Artifact(
+    "optimized_latents",
+    (
+        Column("latent_id", STRING, "Latent the search starts from."),
+        Column("prompt_id", STRING, "File-safe name of the prompt."),
+        Column("space", STRING, "What was optimised: w_plus or styles."),
+        Column("vector", VECTOR, "The latent of the lowest loss: w_plus row-major, or styles; null where failed."),
+        Column("start_seed", INT64, "Seed of the noise on the start."),
+        Column("steps", INT32, "Steps taken."),
+        Column("best_step", INT32, "Step of the lowest loss; null where failed."),
+        Column("stop", STRING, "Why it ended: steps (all done), flat (no more gain) or failed."),
+        *LOSS_COLUMNS,
+        Column("status", STRING, "ok or failed."),
+        Column("error", STRING, "Why it failed; null where ok."),
+    ),
+)
+
+OPTIMIZATION_CURVES = Artifact(
+    "optimization_curves",
+    (
+        Column("latent_id", STRING, "As in optimized_latents."),
+        Column("prompt_id", STRING, "As in optimized_latents."),
+        Column("step", INT32, "From 0, before the step's update."),
+        *LOSS_COLUMNS,
+    ),
+)
+
+OPTIMIZATION_IMAGES = Artifact(
+    "optimization_images",
+    (
+        Column("latent_id", STRING, "As in optimized_latents."),
+        Column("prompt_id", STRING, "As in optimized_latents."),
+        Column("step", INT32, "As in optimization_curves."),
+        Column("image", IMAGE_TYPE, "PNG bytes and file name."),
+    ),
+)
+
+MAPPERS = Artifact(
+    "mappers",
+    (
+        Column("prompt_id", STRING, "File-safe name of the prompt."),
+        Column("prompt", STRING, "Name given in the prompt list."),
+        Column("target", STRING, "Text of the wanted image."),
+        Column("neutral", STRING, "Text of the image it starts from."),
+        Column("weights_file", STRING, "The mapper's safetensors file in the run; null where failed."),
+        Column("description", STRING, "The mapper's architecture, residual scale included, as JSON."),
+        Column("best_step", INT32, "Step of the lowest validation loss; null where failed."),
+        *LOSS_COLUMNS,
+        Column("similarity_mean", FLOAT, "Mean cosine between the moves of different validation latents, -1 to 1."),
+        Column("similarity_std", FLOAT, "Standard deviation of that cosine."),
+        Column("status", STRING, "ok or failed."),
+        Column("error", STRING, "Why it failed; null where ok."),
+    ),
+)
+
+MAPPER_CURVES = Artifact(
+    "mapper_curves",
+    (
+        Column("prompt_id", STRING, "As in mappers."),
+        Column("split", STRING, "train (one batch) or validation (all validation latents)."),
+        Column("step", INT32, "Updates made before the loss was taken."),
+        *LOSS_COLUMNS,
+    ),
+)
+
+EDITED_LATENTS = Artifact(
+    "edited_latents",
+    (
+        Column("latent_id", STRING, "Latent the edit starts from."),
+        Column("edit_id", STRING, "The prompt_id of the edit."),
+        Column(
+            "strength",
+            pa.float64(),
+            "Standard deviations of the top channel (global), or multiples of the learnt move (mapper, optimize).",
+        ),
+        Column("space", STRING, "Space of the edited latent: w_plus or styles."),
+        Column("vector", VECTOR, "The edited latent: w_plus row-major, or styles; null where `direction` is given."),
+        Column("direction", STRING, "prompt_id in style_directions to add `strength` times; null where `vector` is."),
+        Column("status", STRING, "ok or failed."),
+        Column("error", STRING, "Why it failed; null where ok."),
+    ),
+)
+
 DATASET = Artifact(
     "dataset",
     (
@@ -189,7 +294,7 @@ DATASET = Artifact(
         Column("target", STRING, "Text of the wanted image; null for the original."),
         Column("neutral", STRING, "Text of the image it starts from; null for the original."),
         Column("method", STRING, "Edit method; none for the original."),
-        Column("strength", pa.float64(), "Standard deviations of the top channel; 0 for the original."),
+        Column("strength", pa.float64(), "As in edited_latents; 0 for the original."),
     ),
 )
 
@@ -221,7 +326,7 @@ SUMMARY = Artifact(
     "summary",
     (
         Column("prompt", STRING, "Name given in the prompt list."),
-        Column("strength", pa.float64(), "Standard deviations of the top channel."),
+        Column("strength", pa.float64(), "As in edited_latents."),
         Column("images", INT64, "Edited images."),
         Column("mean_clip_gain", FLOAT, "Mean clip_gain."),
         Column("mean_clip_direction", FLOAT, "Mean clip_direction."),
@@ -241,6 +346,12 @@ ARTIFACTS = (
     CHANNEL_DIRECTIONS,
     PROMPTS,
     STYLE_DIRECTIONS,
+    OPTIMIZED_LATENTS,
+    OPTIMIZATION_CURVES,
+    OPTIMIZATION_IMAGES,
+    MAPPERS,
+    MAPPER_CURVES,
+    EDITED_LATENTS,
     DATASET,
     SCORES,
     SUMMARY,

@@ -21,6 +21,9 @@ MADE_BY = {
     "screened_directions": "global-directions",
     "prompts": "global-directions",
     "style_directions": "global-directions",
+    "optimized_latents": "optimize-latents",
+    "mappers": "train-mappers",
+    "edited_latents": "edit-latents",
     "dataset": "render-dataset",
     "scores": "score-edits",
 }
@@ -151,13 +154,28 @@ class Input:
 
     def shard_table(self, shard: int) -> pa.Table:
         """One shard's table."""
+        return storage.read_tables(self.store, _in_folder(list(self._receipt(shard).outputs), self.stage))
+
+    def slice_table(self, start: int, stop: int) -> pa.Table:
+        """Rows ``start`` up to, not including, ``stop``, reading only the shards that hold them."""
+        parts, first = [], 0
+        for shard in range(self.num_shards):
+            rows = self._receipt(shard).rows
+            low, high = max(start, first), min(stop, first + rows)
+            if low < high:
+                parts.append(self.shard_table(shard).slice(low - first, high - low))
+            first += rows
+        assert parts, f"{self.stage}: no rows in [{start}, {stop})"
+        return pa.concat_tables(parts)
+
+    def _receipt(self, shard: int) -> storage.ShardManifest:
         done = storage.read_shard(self.store, self.stage, shard)
         if done is None:
             raise MissingInputError(
                 f"{self.stage} at {self.store.uri} must have the receipt of shard {shard}; it is lost. "
                 f"{_remedy(self.stage)}"
             )
-        return storage.read_tables(self.store, _in_folder(list(done.outputs), self.stage))
+        return done
 
 
 def _in_folder(paths: list[str], folder: str) -> list[str]:

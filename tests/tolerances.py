@@ -52,3 +52,5 @@ IMPORTED_NETWORK: Tolerance = {"rtol": 0.0, "atol": 1e-4}
 HALF_PRECISION: Tolerance = {"rtol": 0.0, "atol": 1e-2}
 # a derivative against a central difference of 0.05 sigma: curvature, and float32 rounding divided by the step
 FINITE_DIFFERENCE: Tolerance = {"rtol": 3e-2, "atol": 1e-3}
+# some ten steps of Adam on rounding that differs with the batch: Adam divides by the gradient's size, so last bits grow
+OPTIMIZED: Tolerance = {"rtol": 1e-2, "atol": 2e-3}

@@ -265,11 +265,11 @@ def _import_inverter(held: list[Any], name: str, draft: _Draft, _: ImportOptions
 
 def _import_mapper(held: list[Any], name: str, draft: _Draft, _: ImportOptions) -> ImportedFile:
     assert draft.generator is not None
-    found = read_mapper(held.pop(), source=name, num_ws=draft.generator.space.num_ws)
-    if found.config.width != draft.generator.config.w_dim:
+    found = read_mapper(held.pop(), source=name, space=draft.generator.space)
+    if found.notes["width"] != draft.generator.config.w_dim:
         raise CheckpointError(
             f"{name}: a mapper must be as wide as the generator's w, {draft.generator.config.w_dim}; "
-            f"got {found.config.width}. It belongs to another generator."
+            f"got {found.notes['width']}. It belongs to another generator."
         )
     data = save_safetensors(found.state, metadata={"config": found.config.model_dump_json()})
     file = draft.write(f"mapper-{slug(Path(name).stem) or 'imported'}.safetensors", data)

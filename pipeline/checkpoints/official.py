@@ -11,23 +11,24 @@ from pipeline.checkpoints.encoder_state import ImportedNetwork, matched_state, s
 from pipeline.checkpoints.pickle_globals import as_tensor
 from pipeline.checkpoints.tensor_ledger import TensorLedger
 from pipeline.errors import CheckpointError
-from pipeline.models.mapper import PARTS, LatentMapper, MapperConfig, Part
+from pipeline.models.mapper import LEVELS, Mapper, MapperConfig
 from pipeline.style_space import StyleLayer, StyleSpace
 
 PUBLISHED_LAST_LAYER = 16  # the published table stops at 128 px: 5,376 rows at 1024 px
+PUBLISHED_SCALE = 0.1  # the published code adds 0.1 M(w) to w
 PUBLISHED_NAMES = {"course_mapping": "coarse", "medium_mapping": "medium", "fine_mapping": "fine", "mapping": "single"}
 
 
-def read_mapper(tree: Any, *, source: str, num_ws: int = 18) -> ImportedNetwork[MapperConfig]:
+def read_mapper(tree: Any, *, source: str, space: StyleSpace) -> ImportedNetwork[MapperConfig]:
     """A mapper of an unpickled StyleCLIP ``.pt``; the generator in it is left out.
 
     Published mappers were trained with a pixel norm over the rows of each level instead of the channels. Their weights
-    depend on it, so it is recorded as ``pixelnorm_axis="layer"``.
+    depend on it, so it is recorded as ``norm_axis="layer"``.
 
     Args:
         tree: from ``read_foreign_file``.
         source: name of the file, for messages.
-        num_ws: rows of w_plus of the generator it was trained with.
+        space: layout of the generator it was trained with.
     Raises:
         CheckpointError: if it is no such file or a tensor does not fit.
     """
@@ -36,24 +37,28 @@ def read_mapper(tree: Any, *, source: str, num_ws: int = 18) -> ImportedNetwork[
     renamed = {}
     for name, tensor in tensors.items():
         first, _, rest = name.partition(".")
-        step, _, field = rest.removeprefix("mapping.").partition(".")
         ours = PUBLISHED_NAMES.get(first)
-        place = f"{int(step) - 1}" if step.isdecimal() and len(step) == 1 else step
-        renamed[f"{ours}.fc{place}.{field}" if ours else name] = tensor
-    parts: list[Part] = [part for part in PARTS if f"{part}.fc0.weight" in renamed]
-    if not parts:
+        renamed[f"{ours}.{rest.removeprefix('mapping.')}" if ours else name] = tensor
+    levels = tuple(level for level in LEVELS if f"{level}.1.weight" in renamed)
+    single = "single.1.weight" in renamed
+    if not levels and not single:
         raise CheckpointError(
             f"{source}: a mapper file must hold mapper.course_mapping, medium_mapping, fine_mapping or mapping; "
             f"got none. Mappers in StyleSpace are not supported."
         )
+    config = MapperConfig(
+        kind="single" if single else "levels",
+        levels=levels or LEVELS,
+        norm_axis="layer",
+        residual_scale=PUBLISHED_SCALE,
+    )
     ledger = TensorLedger(renamed, source=source)
-    width = (ledger.shape(f"{parts[0]}.fc0.weight") or (0,))[0]
-    config = MapperConfig(parts=tuple(parts), num_ws=num_ws, width=max(width, 1), pixelnorm_axis="layer")
+    width = (ledger.shape(f"{'single' if single else levels[0]}.1.weight") or (1,))[0]
     with torch.device("meta"):
-        network = LatentMapper(config)
+        network = Mapper(config, num_ws=space.num_ws, w_dim=width, space=space)
     state = matched_state(network, ledger)
     left = [str(k) for k in (entries or {}) if not str(k).startswith("mapper.")]
-    return ImportedNetwork(config, state, (*ledger.close(), *left), {"pixelnorm_axis": "layer"})
+    return ImportedNetwork(config, state, (*ledger.close(), *left), {"norm_axis": "layer", "width": width})
 
 
 def read_fs3(tree: Any, space: StyleSpace, *, source: str) -> tuple[list[StyleLayer], Float[Tensor, "c d"]]:

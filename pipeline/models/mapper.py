@@ -1,72 +1,207 @@
-"""The latent mapper (StyleCLIP section 5): w_plus to an offset of w_plus, trained for one prompt."""
+"""Latent mappers (StyleCLIP section 5): from a latent to the move that makes one prompt true of it.
 
-from typing import Literal
+Letters: n latent, l row of w_plus, d w_dim, s style channel, p prompt.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Literal, cast
 
 import torch
 from jaxtyping import Float
 from pydantic import BaseModel, ConfigDict, Field
+from safetensors import SafetensorError
+from safetensors.torch import load as load_safetensors
 from torch import Tensor, nn
+from torch.func import functional_call, stack_module_state, vmap
 
-from pipeline.models.stylegan2 import MAPPING_LR_MULTIPLIER, Z_NORM_EPS, FullyConnected
+from kernels import Impl
+from pipeline.errors import PipelineError
+from pipeline.models.stylegan2 import MAPPING_LR_MULTIPLIER, FullyConnected, Generator, GeneratorConfig
+from pipeline.style_space import StyleSpace
 
-Part = Literal["coarse", "medium", "fine", "single"]
-PARTS: tuple[Part, ...] = ("coarse", "medium", "fine", "single")
-BOUNDS = {"coarse": (0, 4), "medium": (4, 8), "fine": (8, None), "single": (0, None)}  # rows of w_plus
-NUM_LAYERS = 4
-PUBLISHED_SCALE = 0.1  # w_hat = w + 0.1 M(w) in the published code
+Level = Literal["coarse", "medium", "fine"]
+LEVELS: tuple[Level, ...] = ("coarse", "medium", "fine")
+NUM_LAYERS = 4  # fully connected layers of a mapper
+ROWS_OF_A_LEVEL = 4  # of w_plus, for coarse and for medium; the rest is fine
+PIXEL_NORM_EPS = 1e-8
 
 
 class MapperConfig(BaseModel):
-    """A mapper's architecture and switches."""
+    """Architecture of a mapper."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    parts: tuple[Part, ...] = Field(
-        min_length=1, description="Sub-networks: levels that are moved, or single for all rows at once."
+    kind: Literal["levels", "single", "styles"] = Field(
+        "levels",
+        description="levels: a network for each of coarse, medium, fine rows of w_plus; single: one for all rows; "
+        "styles: one for every convolution layer of StyleSpace, toRGB left alone.",
     )
-    num_ws: int = Field(ge=1, description="Rows of w_plus.")
-    width: int = Field(ge=1, description="Length of w.")
-    pixelnorm_axis: Literal["layer", "channel"] = Field(
-        default="channel",
-        description="What the input's norm runs over: channels, or rows as in the published code and its weights.",
+    levels: tuple[Level, ...] = Field(
+        LEVELS, min_length=1, description="Levels that may move; the others stay. Read by kind levels only."
     )
-    scale: float = Field(default=PUBLISHED_SCALE, description="Factor on the mapper's output.")
+    norm_axis: Literal["channel", "layer"] = Field(
+        "channel",
+        description="What the input is normalised over; layer (the rows of w_plus) is the published code's, which "
+        "its weights depend on.",
+    )
+    residual_scale: float = Field(0.1, gt=0, description="What the mapper's output is multiplied by; the paper's 0.1.")
 
 
-class LatentMapper(nn.Module):
-    """One network of four layers per level.
+def level_rows(num_ws: int) -> dict[Level, slice]:
+    """Rows of w_plus of each level.
+
+    Four coarse, four medium, the rest fine: rows mean the same resolutions in every generator (coarse up to 16 px,
+    medium up to 64 px at 18 rows as at 12). With fewer than 9 rows nothing would be fine; the rows are then cut into
+    three parts, the earlier ones the longer: 8 rows 3/3/2, 6 rows 2/2/2, 4 rows 2/1/1.
+
+    Raises:
+        ValueError: if there are fewer than three rows.
+    Source: StyleCLIP section 5 and its code for 18 rows; the rule for fewer is ours.
+    """
+    if num_ws < len(LEVELS):
+        raise ValueError(f"`num_ws` must be at least {len(LEVELS)}, one row a level; got {num_ws}.")
+    coarse = medium = ROWS_OF_A_LEVEL
+    if num_ws <= 2 * ROWS_OF_A_LEVEL:
+        coarse = -(-num_ws // 3)
+        medium = -(-(num_ws - coarse) // 2)
+    return {
+        "coarse": slice(0, coarse),
+        "medium": slice(coarse, coarse + medium),
+        "fine": slice(coarse + medium, num_ws),
+    }
+
+
+class PixelNorm(nn.Module):
+    """``x / sqrt(mean(x^2) + 1e-8)`` over one axis."""
+
+    def __init__(self, axis: int) -> None:
+        super().__init__()
+        self.axis = axis
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Same shape."""
+        return x * torch.rsqrt(x.square().mean(dim=self.axis, keepdim=True) + PIXEL_NORM_EPS)
+
+
+def mapper_network(width: int, *, axis: int) -> nn.Sequential:
+    """PixelNorm and four fully connected layers, leaky ReLU after each, learning rate multiplier 0.01."""
+    layers = [FullyConnected(width, width, lr=MAPPING_LR_MULTIPLIER, act=True) for _ in range(NUM_LAYERS)]
+    return nn.Sequential(PixelNorm(axis), *layers)
+
+
+class Mapper(nn.Module):
+    """The move of a latent before scaling: M(w) on rows of w_plus, or M(s) on style vectors.
 
     Args:
-        config: architecture and switches.
+        config: which networks.
+        num_ws: rows of w_plus.
+        w_dim: width of w.
+        space: layout of the generator's style vectors.
     """
 
-    def __init__(self, config: MapperConfig) -> None:
+    def __init__(self, config: MapperConfig, *, num_ws: int, w_dim: int, space: StyleSpace) -> None:
         super().__init__()
-        self.config = config
-        for part in config.parts:
-            layers = {
-                f"fc{i}": FullyConnected(config.width, config.width, lr=MAPPING_LR_MULTIPLIER, act=True)
-                for i in range(NUM_LAYERS)
-            }
-            self.add_module(part, nn.ModuleDict(layers))
+        self.config, self.space = config, space
+        axis = -1 if config.norm_axis == "channel" else 1
+        self.rows: dict[str, slice] = {}
+        if config.kind == "levels":
+            self.rows = {name: rows for name, rows in level_rows(num_ws).items() if name in config.levels}
+        elif config.kind == "single":
+            self.rows = {"single": slice(0, num_ws)}
+        for name in self.rows:
+            self.add_module(name, mapper_network(w_dim, axis=axis))
+        if config.kind == "styles":
+            for layer in space.editable:
+                self.add_module(f"layer{layer.index}", mapper_network(layer.num_channels, axis=-1))
 
-    def forward(self, w_plus: Float[Tensor, "n l d"]) -> Float[Tensor, "n l d"]:
-        """The offset ``scale * M(w_plus)``; zero in the rows of levels that the mapper leaves alone.
+    @property
+    def space_name(self) -> str:
+        """Space the mapper works in: w_plus or styles."""
+        return "styles" if self.config.kind == "styles" else "w_plus"
 
-        Raises:
-            ValueError: if the shape is not [n, num_ws, width].
+    def forward(self, x: Float[Tensor, "n l d"] | Float[Tensor, "n s"]) -> Tensor:
+        """The unscaled move, shape of ``x``: w_plus, or style vectors for kind styles."""
+        if self.config.kind == "styles":
+            parts = self.space.split(x)
+            moves = [
+                torch.zeros_like(part) if layer.is_torgb else self.get_submodule(f"layer{layer.index}")(part)
+                for layer, part in zip(self.space.layers, parts, strict=True)
+            ]
+            return torch.cat(moves, dim=1)
+        moves, done = [], 0
+        for name, rows in self.rows.items():
+            moves += [torch.zeros_like(x[:, done : rows.start]), self.get_submodule(name)(x[:, rows])]
+            done = rows.stop
+        return torch.cat([*moves, torch.zeros_like(x[:, done:])], dim=1)
+
+
+def make_mapper(config: MapperConfig, generator: GeneratorConfig) -> Mapper:
+    """A mapper with fresh weights for a generator."""
+    space = generator.style_space
+    return Mapper(config, num_ws=space.num_ws, w_dim=generator.w_dim, space=space)
+
+
+def load_mapper(data: bytes, description: str, generator: GeneratorConfig, *, device: str) -> Mapper:
+    """A trained mapper from its safetensors file and its description as JSON.
+
+    Raises:
+        PipelineError: if the weights do not fit the description and the generator.
+    """
+    mapper = make_mapper(MapperConfig.model_validate_json(description), generator)
+    try:
+        mapper.load_state_dict(load_safetensors(data), strict=True)
+    except (RuntimeError, SafetensorError) as error:
+        raise PipelineError(
+            f"a mapper's weights must fit its description {description} and the pack's generator; {str(error)[:300]}. "
+            f"Train it again with this pack."
+        ) from error
+    return mapper.eval().requires_grad_(False).to(device)
+
+
+def moved_latents(
+    mapper: Mapper, generator: Generator, w: Float[Tensor, "n l d"], *, strength: float = 1.0
+) -> Float[Tensor, "n l d"] | Float[Tensor, "n s"]:
+    """Latents after the edit, in the mapper's space: ``x + strength * residual_scale * M(x)``.
+
+    Args:
+        mapper: a trained mapper.
+        generator: turns w_plus into style vectors where the mapper works on those.
+        w: source latents.
+        strength: 1 is the move as trained, 0 returns the source.
+    """
+    x = generator.styles(w) if mapper.space_name == "styles" else w
+    return x + strength * mapper.config.residual_scale * mapper(x)
+
+
+class MapperBank:
+    """Mappers of one architecture with their weights stacked, so that all run in one batched product a layer.
+
+    Args:
+        mappers: one per prompt; their weights are copied.
+    Attributes:
+        parameters: name to stacked weights [p, ...]; leaves that require gradients.
+    """
+
+    def __init__(self, mappers: Sequence[Mapper]) -> None:
+        stacked, _ = stack_module_state(list(mappers))  # type: ignore[arg-type]
+        self.parameters = {k: v.detach().clone().requires_grad_() for k, v in stacked.items()}
+        self.base = mappers[0]
+
+    def __len__(self) -> int:
+        return len(next(iter(self.parameters.values())))
+
+    def moves(self, x: Float[Tensor, "n l d"] | Float[Tensor, "n s"], *, impl: Impl = "auto") -> Tensor:
+        """Unscaled moves of every latent by every mapper, [p, *x.shape]; differentiable in the parameters.
+
+        Args:
+            x: w_plus, or style vectors for kind styles.
+            impl: the reference runs mapper by mapper.
         """
-        if w_plus.ndim != 3 or w_plus.shape[1:] != (self.config.num_ws, self.config.width):
-            raise ValueError(
-                f"w_plus must be [n, {self.config.num_ws}, {self.config.width}]; got {tuple(w_plus.shape)}."
-            )
-        out = torch.zeros_like(w_plus)
-        axis = 1 if self.config.pixelnorm_axis == "layer" else 2
-        for part in self.config.parts:
-            rows = slice(*BOUNDS[part])
-            x = w_plus[:, rows]
-            x = x * torch.rsqrt(x.square().mean(dim=axis, keepdim=True) + Z_NORM_EPS)
-            for i in range(NUM_LAYERS):
-                x = self.get_submodule(f"{part}.fc{i}")(x)
-            out[:, rows] = self.config.scale * x
-        return out
+        if impl == "ref":
+            return torch.stack([functional_call(self.base, self.of(i), (x,)) for i in range(len(self))])
+        run = vmap(lambda parameters, inputs: functional_call(self.base, parameters, (inputs,)), in_dims=(0, None))
+        return cast(Tensor, run(self.parameters, x))
+
+    def of(self, index: int, parameters: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
+        """State of one mapper, from its own or from other stacked parameters, e.g. the best so far."""
+        return {k: v[index] for k, v in (parameters or self.parameters).items()}

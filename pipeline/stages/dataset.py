@@ -1,10 +1,12 @@
 """Rendered datasets: every latent's original and its edits, as labelled PNG images in Parquet."""
 
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 from jaxtyping import Float, UInt8
@@ -12,12 +14,12 @@ from torch import Tensor
 
 import storage
 from pipeline.config import DatasetConfig
-from pipeline.errors import PipelineError
+from pipeline.errors import MissingInputError, PipelineError
 from pipeline.models.stylegan2 import Generator
 from pipeline.pack import Pack
 from pipeline.prompts import ORIGINAL
 from pipeline.sampling import count_shards, shard_bounds
-from pipeline.schemas import DATASET, PROMPTS, shape_of
+from pipeline.schemas import DATASET, DIRECTIONS_HASH, EDITS_FOLDER, shape_of, vectors_of
 from pipeline.shard import Input, Made, ShardReport, part_path, run_shard, stage_hash
 from pipeline.style_space import StyleSpace
 from storage import Store
@@ -27,17 +29,21 @@ STAGE = DATASET.name
 
 @dataclass(frozen=True)
 class Edit:
-    """One prompt at one strength.
+    """One latent with one prompt at one strength: a row of edited_latents.
 
     Attributes:
-        prompt: row of the prompts artifact.
-        strength: standard deviations of the top channel.
-        offset: added to the style vector, [s].
+        prompt: row of the run's edits.
+        strength: as in edited_latents.
+        space: space of ``vector``, w_plus or styles.
+        vector: the edited latent, flat; None where ``offset`` is given.
+        offset: added ``strength`` times to the style vector, [s]; None where ``vector`` is given.
     """
 
     prompt: Mapping[str, Any]
     strength: float
-    offset: Float[Tensor, "s"]
+    space: str
+    vector: np.ndarray | None
+    offset: Float[Tensor, "s"] | None
 
 
 def compute_images(
@@ -51,47 +57,58 @@ def compute_images(
         yield from pixels.permute(0, 2, 3, 1).cpu().numpy()
 
 
-def load_edits(directions: Input, space: StyleSpace, *, default_strengths: tuple[float, ...]) -> list[Edit]:
-    """All edits of a run: usable prompts in list order, each at its strengths, as offsets in StyleSpace."""
-    prompts = directions.table(folder=PROMPTS.name).to_pylist()
-    offsets = {row["prompt_id"]: torch.zeros(space.num_channels) for row in prompts}
+def load_offsets(directions: Input | None, space: StyleSpace) -> dict[str, Float[Tensor, "s"]]:
+    """prompt_id to its direction as an offset in StyleSpace; empty where the run has no global directions."""
+    offsets: dict[str, Tensor] = {}
+    if directions is None:
+        return offsets
     for row in directions.table(["prompt_id", "layer", "channel", "value"]).to_pylist():
-        offsets[row["prompt_id"]][space.position(row["layer"], row["channel"])] = row["value"]
-    return [
-        Edit(row, strength, strength * offsets[row["prompt_id"]])
-        for row in prompts
-        if row["status"] == "ok"
-        for strength in (row["strengths"] or default_strengths)
-    ]
+        offset = offsets.setdefault(row["prompt_id"], torch.zeros(space.num_channels))
+        offset[space.position(row["layer"], row["channel"])] = row["value"]
+    return offsets
 
 
-def dataset_hash(config: DatasetConfig, pack: Pack, latents: Input, directions: Input) -> str:
+def _checked_directions(directions: Input | None, moved: pa.Table) -> Input | None:
+    """The directions that the edited latents refer to; None where they refer to none."""
+    wanted = json.loads(moved.schema.metadata[DIRECTIONS_HASH.encode()])
+    if wanted is None:
+        return None
+    if directions is None or directions.config_hash != wanted:
+        raise MissingInputError(
+            f"edited_latents refer to style_directions {wanted[:12]}; "
+            f"{'there are none' if directions is None else f'found {directions.config_hash[:12]}'}. "
+            f"Run `styleclip edit-latents` again, or name the run that has them with --inputs."
+        )
+    return directions
+
+
+def dataset_hash(config: DatasetConfig, pack: Pack, latents: Input, edited: Input) -> str:
     """What the dataset of this config is known by."""
-    inputs = {"latents": latents.config_hash, "style_directions": directions.config_hash}
-    return stage_hash(STAGE, config, pack, inputs)
+    return stage_hash(STAGE, config, pack, {"latents": latents.config_hash, "edited_latents": edited.config_hash})
 
 
-def latents_per_shard(config: DatasetConfig, edits: list[Edit]) -> int:
-    """Whole latents, about ``images_per_shard`` images."""
-    return max(1, config.images_per_shard // (1 + len(edits)))
-
-
-def dataset_num_shards(config: DatasetConfig, latents: Input, edits: list[Edit]) -> int:
-    """Shards of a run."""
-    return count_shards(latents.rows, latents_per_shard(config, edits))
-
-
-def check_edits(edits: list[Edit], directions: Input) -> None:
-    """Stop before the cost where no prompt is usable.
+def edits_per_latent(latents: Input, edited: Input) -> int:
+    """Edits of every latent: prompts times strengths.
 
     Raises:
-        PipelineError: with the first prompt's error.
+        PipelineError: if the edits are of other latents.
     """
-    if not edits:
-        failed = directions.table(["error"], folder=PROMPTS.name)["error"].to_pylist()
+    if edited.rows % latents.rows:
         raise PipelineError(
-            f"rendering needs at least one usable prompt; all {len(failed)} failed, the first: {failed[0]}"
+            f"edited_latents must hold the same edits of each of the {latents.rows} latents; it has {edited.rows} "
+            f"rows. Run `styleclip edit-latents` on these latents."
         )
+    return edited.rows // latents.rows
+
+
+def latents_per_shard(config: DatasetConfig, num_edits: int) -> int:
+    """Whole latents, about ``images_per_shard`` images."""
+    return max(1, config.images_per_shard // (1 + num_edits))
+
+
+def dataset_num_shards(config: DatasetConfig, latents: Input, edited: Input) -> int:
+    """Shards of a run."""
+    return count_shards(latents.rows, latents_per_shard(config, edits_per_latent(latents, edited)))
 
 
 def run_dataset_shard(
@@ -101,40 +118,64 @@ def run_dataset_shard(
     shard: int,
     *,
     latents: Input,
-    directions: Input,
-    edits: list[Edit],
+    edited: Input,
+    directions: Input | None,
 ) -> ShardReport:
     """Render and write one range of latents with all their edits.
 
-    Latents that failed upstream are counted, not drawn.
+    Latents and edits that failed upstream are counted, not drawn. ``directions`` is asked for only where
+    edited_latents refer to it.
     """
 
     def make() -> Made:
-        bounds = shard_bounds(latents.rows, latents_per_shard(config, edits), shard)
-        table = latents.table().slice(bounds.start, len(bounds))
-        usable = table.filter(pc.field("status") == "ok")
+        num_edits = edits_per_latent(latents, edited)
+        bounds = shard_bounds(latents.rows, latents_per_shard(config, num_edits), shard)
+        prompts = {row["prompt_id"]: row for row in edited.table(folder=EDITS_FOLDER).to_pylist()}
+        moved = edited.slice_table(bounds.start * num_edits, bounds.stop * num_edits)
+        offsets = load_offsets(_checked_directions(directions, moved), pack.generator.space)
+        edits: dict[str, list[Edit]] = {}
+        for row, vector in zip(moved.drop_columns("vector").to_pylist(), vectors_of(moved["vector"]), strict=True):
+            if row["status"] == "ok":
+                offset = offsets[row["direction"]] if row["direction"] is not None else None
+                edit = Edit(prompts[row["edit_id"]], row["strength"], row["space"], vector, offset)
+                edits.setdefault(row["latent_id"], []).append(edit)
+        table = latents.slice_table(bounds.start, bounds.stop)
+        finite = np.isfinite(storage.stack(table["w_plus"])).all(axis=1)
+        usable = table.filter(pa.array(finite)).filter(pc.field("status") == "ok")
         rows: list[dict[str, Any]] = []
         if usable.num_rows:
             w_plus = storage.stack(usable["w_plus"]).reshape(usable.num_rows, *shape_of(table, "w_plus"))
             with torch.no_grad():
                 styles = pack.generator.styles(torch.from_numpy(w_plus.copy()).to(pack.device))
             for latent_id, style in zip(usable["latent_id"].to_pylist(), styles, strict=True):
-                rows += _render_latent(latent_id, style, edits, config, pack)
+                rows += _render_latent(latent_id, style, edits.get(latent_id, []), config, pack)
         columns = {column.name: [row[column.name] for row in rows] for column in DATASET.columns}
         rendered = DATASET.table(columns)
         files = {part_path(STAGE, shard): storage.table_bytes(rendered)}
-        return Made(files, rows=len(rows), failures=table.num_rows - usable.num_rows)
+        lost = moved.num_rows - sum(len(found) for found in edits.values())
+        return Made(files, rows=len(rows), failures=table.num_rows - usable.num_rows + lost)
 
-    config_hash = dataset_hash(config, pack, latents, directions)
+    config_hash = dataset_hash(config, pack, latents, edited)
     return run_shard(store, STAGE, shard, config_hash=config_hash, pack=pack, make=make)
+
+
+def compute_edited_style(generator: Generator, style: Float[Tensor, "s"], edit: Edit) -> Float[Tensor, "s"]:
+    """The style vector to render: the source moved along a direction, or the edited latent itself."""
+    if edit.offset is not None:
+        return style + edit.strength * edit.offset.to(style)
+    assert edit.vector is not None
+    vector = torch.from_numpy(edit.vector.copy()).to(style)
+    if edit.space == "styles":
+        return vector
+    with torch.no_grad():
+        return generator.styles(vector.view(1, generator.space.num_ws, -1))[0]
 
 
 def _render_latent(
     latent_id: str, style: Float[Tensor, "s"], edits: list[Edit], config: DatasetConfig, pack: Pack
 ) -> list[dict[str, Any]]:
     """Rows of one latent: the original, then every edit."""
-    offsets = [torch.zeros_like(style), *(edit.offset.to(style) for edit in edits)]
-    styles = style + torch.stack(offsets)
+    styles = torch.stack([style, *(compute_edited_style(pack.generator, style, edit) for edit in edits)])
     original = {"prompt_id": ORIGINAL, "prompt": None, "target": None, "neutral": None, "method": None}
     labels = [(original, 0.0), *((edit.prompt, edit.strength) for edit in edits)]
     rows = []

@@ -13,7 +13,7 @@ import storage
 from pipeline.config import ReportConfig
 from pipeline.pack import Pack
 from pipeline.prompts import ORIGINAL
-from pipeline.schemas import PROMPTS, SUMMARY
+from pipeline.schemas import EDITS_FOLDER, SUMMARY
 from pipeline.shard import Input, Made, ShardReport, run_shard, stage_hash
 from storage import Store
 
@@ -89,12 +89,12 @@ def report_hash(config: ReportConfig, pack: Pack, scores: Input) -> str:
 
 
 def run_report(
-    config: ReportConfig, store: Store, pack: Pack, *, dataset: Input, directions: Input, scores: Input
+    config: ReportConfig, store: Store, pack: Pack, *, dataset: Input, edited: Input, scores: Input
 ) -> ShardReport:
     """Write the contact sheet and the summary."""
 
     def make() -> Made:
-        prompts = directions.table(folder=PROMPTS.name)
+        prompts = edited.table(folder=EDITS_FOLDER)
         summary = compute_summary(prompts, scores.table())
         sheet = _draw_sheet(config, dataset, prompts)
         files = {SUMMARY_FILE: storage.table_bytes(summary), CONTACT_SHEET: storage.encode_png(sheet)}

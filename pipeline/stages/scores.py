@@ -19,7 +19,7 @@ from pipeline.config import ScoresConfig
 from pipeline.models.oracle import Oracle
 from pipeline.pack import Pack
 from pipeline.prompts import ORIGINAL, templates
-from pipeline.schemas import PROMPTS, SCORES
+from pipeline.schemas import EDITS_FOLDER, SCORES
 from pipeline.shard import Input, Made, ShardReport, part_path, run_shard, stage_hash
 from storage import Store
 
@@ -90,7 +90,7 @@ def scores_hash(config: ScoresConfig, pack: Pack, dataset: Input) -> str:
 
 
 def run_scores_shard(
-    config: ScoresConfig, store: Store, pack: Pack, shard: int, *, dataset: Input, directions: Input
+    config: ScoresConfig, store: Store, pack: Pack, shard: int, *, dataset: Input, edited: Input
 ) -> ShardReport:
     """Score one shard of the dataset against the prompts that made it."""
 
@@ -100,7 +100,7 @@ def run_scores_shard(
                 pack.clip.encode_prompt(row["target"], templates(config.templates)).cpu(),
                 pack.clip.text_direction(row["target"], row["neutral"], templates(config.templates)).cpu(),
             )
-            for row in directions.table(folder=PROMPTS.name).to_pylist()
+            for row in edited.table(folder=EDITS_FOLDER).to_pylist()
             if row["status"] == "ok"
         }
         rows = dataset.shard_table(shard).to_pylist()

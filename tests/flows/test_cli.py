@@ -51,6 +51,16 @@ def test_unknown_pack_is_one_line_and_exit_code_2(tmp_path: Path):
     assert "Traceback" not in result.stderr
 
 
+def test_learning_rate_zero_is_a_clear_word_and_exit_code_2(tmp_path: Path):
+    arguments = ("--prompts", "p.csv", "--run", str(tmp_path / "run"), "--learning-rate", "0")
+    result = styleclip("optimize-latents", *arguments, cwd=tmp_path)
+    assert result.returncode == 2
+    assert "learning_rate" in result.stderr
+    assert "greater than 0" in result.stderr
+    assert "Traceback" not in result.stderr
+    assert not (tmp_path / "run").exists()
+
+
 def test_pack_show_tells_of_the_embedded_pack():
     result = styleclip("pack", "show")
     assert result.returncode == 0

@@ -11,6 +11,7 @@ from PIL import Image
 
 import storage
 from flows.edit_dataset import edit_dataset
+from flows.edit_latents import edit_latents
 from flows.global_directions import global_directions
 from flows.render_dataset import render_dataset
 from flows.sample_latents import sample_latents
@@ -157,19 +158,20 @@ def test_edit_dataset_prompt_without_channels_is_recorded_the_others_go_on(compl
     assert "must not exceed the largest absolute relevance" in summary.loc["none", "error"]
 
 
-def test_render_dataset_no_usable_prompt_is_a_clear_error(complete_pack_uri: str, tmp_path: Path):
+def test_edit_latents_no_usable_prompt_is_a_clear_error(complete_pack_uri: str, tmp_path: Path):
     rows = [{**PROMPT_ROWS[0], "relevance_threshold": 1.0}]
     run = str(tmp_path)
     sample_latents(run=run, pack=complete_pack_uri, num_latents=1, device="cpu")
     global_directions(rows, run=run, pack=complete_pack_uri, device="cpu", templates="none")
     with pytest.raises(PipelineError, match="all 1 failed, the first: prompt 'hat'"):
-        render_dataset(run=run, pack=complete_pack_uri, device="cpu")
+        edit_latents(rows, run=run, pack=complete_pack_uri, device="cpu", templates="none")
 
 
 def test_stages_run_alone_on_another_runs_outputs(finished: str, complete_pack_uri: str, tmp_path: Path):
     run = str(tmp_path)
     shared = {"run": run, "inputs": finished, "pack": complete_pack_uri, "device": "cpu"}
     global_directions(PROMPT_ROWS, **shared, templates="none", num_channels=2)
+    edit_latents(PROMPT_ROWS, **shared, templates="none")
     render_dataset(**shared)
     score_edits(**shared, templates="none")
     assert pd.read_parquet(tmp_path / "style_directions").groupby("prompt_id").size().tolist() == [2, 2]

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from pipeline.errors import PromptError
-from pipeline.prompts import check_prompts, read_prompts, templates
+from pipeline.prompts import check_prompts, of_method, read_prompts, templates
 
 ROW = {"name": "hat", "target": "a face with a hat", "neutral": "a face"}
 
@@ -64,7 +64,11 @@ def test_read_prompts_without_neutral_takes_the_default(tmp_path: Path):
         ({"relevance_threshold": 1.5}, r"must be in \[0, 1\]; got 1.5"),
         ({"num_channels": 0}, "whole number from 1"),
         ({"num_channels": 2.5}, "whole number from 1; got 2.5"),
-        ({"method": "magic"}, "`method` must be 'global'; got 'magic'"),
+        ({"method": "magic"}, "`method` must be one of global, mapper, optimize; got 'magic'"),
+        ({"l2_weight": 0.1}, "method 'global' does not read `l2_weight`; got 0.1"),
+        ({"method": "mapper", "num_channels": 3}, "method 'mapper' does not read `num_channels`; got 3"),
+        ({"method": "optimize", "l2_weight": -1}, r"`l2_weight` must be in \[0, inf\]; got -1"),
+        ({"method": "optimize", "identity_weight": "much"}, "`identity_weight` must be a finite number; got 'much'"),
     ],
 )
 def test_check_prompts_bad_row_names_source_row_and_remedy(change: dict, message: str):
@@ -125,3 +129,16 @@ def test_read_prompts_utf8_survives(tmp_path: Path):
     path.write_bytes(buffer.getvalue().encode("utf-8-sig"))
     (prompt,) = read_prompts(str(path))
     assert prompt.target == "a face \u2603"
+
+
+def test_check_prompts_names_method_and_weights_per_prompt():
+    rows = [ROW, {**ROW, "name": "b", "method": "optimize", "l2_weight": 0.01, "identity_weight": "0"}]
+    first, second = check_prompts(rows)
+    assert (first.method, first.l2_weight) == ("global", None)
+    assert (second.method, second.clip_weight, second.l2_weight, second.identity_weight) == ("optimize", None, 0.01, 0)
+    assert of_method([first, second], "optimize") == [second]
+
+
+def test_of_method_without_any_says_so():
+    with pytest.raises(PromptError, match="at least one prompt with method 'mapper'; all 1 have another"):
+        of_method(check_prompts([ROW]), "mapper")

@@ -11,11 +11,12 @@ from torch import Tensor
 from pipeline.checkpoints.foreign_file import read_foreign_file
 from pipeline.checkpoints.official import read_fs3, read_mapper, read_w_plus
 from pipeline.errors import CheckpointError
-from pipeline.models.mapper import LatentMapper, MapperConfig
+from pipeline.models.mapper import Mapper, MapperConfig
 from pipeline.style_space import StyleSpace
 from tests.tolerances import IMPORTED_NETWORK
 
 WIDTH = 6
+SPACE = StyleSpace(1024, 32768)
 
 
 def mapper_file(path: Path, *names: str) -> Path:
@@ -39,10 +40,10 @@ def published_mapper(x: Tensor, state: dict[str, Tensor], name: str) -> Tensor:
     return x
 
 
-def load(path: Path) -> LatentMapper:
-    found = read_mapper(read_foreign_file(path), source="x")
-    assert found.notes == {"pixelnorm_axis": "layer"}
-    network = LatentMapper(found.config)
+def load(path: Path) -> Mapper:
+    found = read_mapper(read_foreign_file(path), source="x", space=SPACE)
+    assert found.notes == {"norm_axis": "layer", "width": WIDTH}
+    network = Mapper(found.config, num_ws=18, w_dim=WIDTH, space=SPACE)
     network.load_state_dict(found.state, strict=True)
     return network.requires_grad_(False)
 
@@ -52,7 +53,7 @@ def test_levels_mapper_equals_the_published_formula_with_its_norm_over_rows(tmp_
     path = mapper_file(tmp_path / "x.pt", *names)
     state = torch.load(path)["state_dict"]
     w_plus = torch.randn(2, 18, WIDTH)
-    wanted = torch.cat([0.1 * published_mapper(w_plus[:, rows], state, name) for name, rows in names.items()], dim=1)
+    wanted = torch.cat([published_mapper(w_plus[:, rows], state, name) for name, rows in names.items()], dim=1)
     torch.testing.assert_close(load(path)(w_plus), wanted, **IMPORTED_NETWORK)
 
 
@@ -66,23 +67,25 @@ def test_mapper_without_fine_level_leaves_those_rows(tmp_path: Path):
 def test_single_mapper_equals_the_published_formula(tmp_path: Path):
     path = mapper_file(tmp_path / "x.pt", "mapping")
     w_plus = torch.randn(2, 18, WIDTH)
-    wanted = 0.1 * published_mapper(w_plus, torch.load(path)["state_dict"], "mapping")
+    wanted = published_mapper(w_plus, torch.load(path)["state_dict"], "mapping")
     torch.testing.assert_close(load(path)(w_plus), wanted, **IMPORTED_NETWORK)
 
 
-def test_pixelnorm_axis_is_what_differs_between_the_two_settings():
+def test_norm_axis_is_what_differs_between_the_two_settings():
     torch.manual_seed(0)
-    ours = LatentMapper(MapperConfig(parts=("single",), num_ws=4, width=WIDTH))
-    theirs = LatentMapper(MapperConfig(parts=("single",), num_ws=4, width=WIDTH, pixelnorm_axis="layer"))
+    ours, theirs = (
+        Mapper(MapperConfig(kind="single", norm_axis=axis), num_ws=18, w_dim=WIDTH, space=SPACE)
+        for axis in ("channel", "layer")
+    )
     theirs.load_state_dict(ours.state_dict())
-    x = torch.randn(1, 4, WIDTH)
+    x = torch.randn(1, 18, WIDTH)
     by_channel = x / (x.square().mean(dim=2, keepdim=True) + 1e-8).sqrt()
     by_layer = x / (x.square().mean(dim=1, keepdim=True) + 1e-8).sqrt()
-    layers = [ours.get_submodule(f"single.fc{i}") for i in range(4)]
+    layers = [ours.get_submodule(f"single.{i}") for i in range(1, 5)]
     for network, normed in ((ours, by_channel), (theirs, by_layer)):
         for layer in layers:
             normed = layer(normed)
-        torch.testing.assert_close(network(x), 0.1 * normed, **IMPORTED_NETWORK)
+        torch.testing.assert_close(network(x), normed, **IMPORTED_NETWORK)
 
 
 def test_style_space_mapper_is_refused(tmp_path: Path):

@@ -1,0 +1,134 @@
+"""Flow ``train-mappers``: one small network per prompt that edits any latent."""
+
+from typing import Annotated, Any, Literal
+
+from prefect import flow, get_run_logger, task
+from prefect.cache_policies import NO_CACHE
+from pydantic import Field
+
+from flows import parameters as p
+from flows.global_directions import load_prompts, warn_of_unknown_words
+from flows.runners import finish, open_run, report_dict, run_shards, use_pack, warn_of_missing_identity
+from pipeline.config import MappersConfig, recommended
+from pipeline.prompts import Prompt, of_method
+from pipeline.prompts import templates as check_templates
+from pipeline.shard import close_stage, find_input
+from pipeline.stages import mappers as stage
+
+
+@task(name="mappers-shard", cache_policy=NO_CACHE, task_run_name="mappers {shard}")
+def mappers_shard(
+    config: MappersConfig, run: str, inputs: str | None, pack: str, device: str, prompts: list[Prompt], shard: int
+) -> dict[str, Any]:
+    """Train the mappers of one range of prompts."""
+    store, other = open_run(run, inputs)
+    latents = find_input("latents", other, store)
+    return report_dict(
+        stage.run_mappers_shard(config, store, use_pack(pack, device), shard, prompts=prompts, latents=latents)
+    )
+
+
+@flow(name="train-mappers")
+def train_mappers(
+    prompts: p.PromptList,
+    run: p.RunUri,
+    training: Annotated[
+        str | None, Field(description="Run with the latents to train on; none means the latents of this run.")
+    ] = None,
+    pack: p.PackUri = "peeps",
+    kind: Annotated[
+        Literal["levels", "single", "styles"] | None,
+        Field(description="levels: networks for coarse, medium and fine rows of w_plus; single: one; styles."),
+    ] = None,
+    coarse: Annotated[bool | None, Field(description="Move the coarse rows of w_plus.")] = None,
+    medium: Annotated[bool | None, Field(description="Move the medium rows of w_plus.")] = None,
+    fine: Annotated[bool | None, Field(description="Move the fine rows of w_plus.")] = None,
+    residual_scale: Annotated[
+        float | None, Field(gt=0, le=100, description="Factor on the mapper's output; the paper's is 0.1.")
+    ] = None,
+    num_steps: p.Steps = None,
+    latents_per_step: Annotated[int | None, Field(ge=1, description="Latents per update; the paper's is 2.")] = None,
+    learning_rate: p.LearningRate = None,
+    clip_weight: p.ClipWeight = None,
+    direction_weight: p.DirectionWeight = None,
+    l2_weight: p.L2Weight = None,
+    identity_weight: p.IdentityWeight = None,
+    templates: p.TextForms = None,
+    validation_share: Annotated[
+        float | None, Field(gt=0, lt=1, description="Share of the latents kept for validation.")
+    ] = None,
+    validation_interval: Annotated[int | None, Field(ge=1, description="Updates between validations.")] = None,
+    seed: Annotated[int | None, Field(ge=0, description="Seed of the first weights and of the batches.")] = None,
+    mixed_precision: Annotated[bool | None, Field(description="bfloat16 where there is a GPU.")] = None,
+    checkpoint_interval: Annotated[int, Field(ge=1, description="Updates between checkpoints.")] = 500,
+    prompts_per_shard: Annotated[int, Field(ge=1, description="Prompts trained together.")] = 8,
+    workers: p.Workers = 1,
+    device: p.Device = "auto",
+) -> dict[str, Any]:
+    """Train a mapper for every prompt of method mapper into RUN/mappers. Needs sample-latents.
+
+    An interrupted training goes on from its last checkpoint, to the same weights. What is not given is the pack's
+    recommendation, else the published value. Weights in the prompt list come first.
+    """
+    loaded = use_pack(pack, device)
+    given = {
+        "kind": kind,
+        "coarse": coarse,
+        "medium": medium,
+        "fine": fine,
+        "residual_scale": residual_scale,
+        "num_steps": num_steps,
+        "batch_size": latents_per_step,
+        "learning_rate": learning_rate,
+        "clip_weight": clip_weight,
+        "direction_weight": direction_weight,
+        "l2_weight": l2_weight,
+        "identity_weight": identity_weight,
+        "templates": templates,
+        "validation_share": validation_share,
+        "validation_interval": validation_interval,
+        "seed": seed,
+        "mixed_precision": mixed_precision,
+        "checkpoint_interval": checkpoint_interval,
+        "shard_size": prompts_per_shard,
+    }
+    config = recommended(MappersConfig, loaded.description.settings.get("mapper", {}), given)
+    check_templates(config.templates)
+    checked = of_method(load_prompts(prompts, loaded), "mapper")
+    warn_of_unknown_words(checked, loaded)
+    warn_of_missing_identity(config.identity_weight, loaded)
+    store, other = open_run(run, training)
+    latents = find_input("latents", other, store)
+    num_shards = stage.mappers_num_shards(config, checked)
+    reports = run_shards(
+        mappers_shard,
+        num_shards=num_shards,
+        workers=workers,
+        parameters={
+            "config": config,
+            "run": run,
+            "inputs": training,
+            "pack": pack,
+            "device": device,
+            "prompts": checked,
+        },
+    )
+    config_hash = stage.mappers_hash(config, loaded, checked, latents)
+    closed = finish(
+        reports,
+        lambda: close_stage(
+            store, stage.STAGE, num_shards=num_shards, config_hash=config_hash, config=config, pack=loaded
+        ),
+        run=run,
+    )
+    for row in find_input(stage.STAGE, store).table().to_pylist():
+        if row["status"] == "ok":
+            get_run_logger().info(
+                "mapper %r: loss %.3f at update %d; cosine between the moves of different latents %.2f +- %.2f",
+                row["prompt"],
+                row["loss"],
+                row["best_step"],
+                row["similarity_mean"],
+                row["similarity_std"],
+            )
+    return closed

@@ -1,0 +1,265 @@
+"""Edited latents: every latent with every edit of a prompt list, by whichever method, in one table to render from.
+
+Letters: n latent, l row of w_plus, d w_dim.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+import storage
+from pipeline.config import EditedLatentsConfig
+from pipeline.errors import PipelineError, PromptError
+from pipeline.models.mapper import Mapper, load_mapper, moved_latents
+from pipeline.pack import Pack
+from pipeline.prompts import Method, Prompt, templates
+from pipeline.sampling import count_shards, shard_bounds
+from pipeline.schemas import DIRECTIONS_HASH, EDITED_LATENTS, EDITS_FOLDER, PROMPTS, shape_of, vectors_of
+from pipeline.shard import Input, Made, ShardReport, part_path, run_shard, stage_hash
+from storage import Store
+
+STAGE = EDITED_LATENTS.name
+SOURCES: dict[Method, str] = {"global": "style_directions", "mapper": "mappers", "optimize": "optimized_latents"}
+LEARNT_STRENGTHS = (1.0,)  # the move as it was trained or found
+
+
+@dataclass(frozen=True)
+class Edits:
+    """The prompts of a run, judged: what is rendered and what failed.
+
+    Attributes:
+        rows: one per prompt in list order, the columns of ``PROMPTS``; strengths are filled in.
+        sources: the artifact behind each method in use.
+    """
+
+    rows: list[dict[str, Any]]
+    sources: Mapping[Method, Input]
+
+    @property
+    def usable(self) -> list[dict[str, Any]]:
+        """Prompts with an edit."""
+        return [row for row in self.rows if row["status"] == "ok"]
+
+    @property
+    def per_latent(self) -> int:
+        """Rows of the artifact for one latent: every usable prompt at every strength."""
+        return sum(len(row["strengths"]) for row in self.usable)
+
+
+def load_edits(
+    config: EditedLatentsConfig, pack: Pack, prompts: Sequence[Prompt], sources: Mapping[Method, Input]
+) -> Edits:
+    """Collect what each method says of its prompts. ``sources`` holds the artifact of every method in the list.
+
+    Raises:
+        PipelineError: if no prompt is usable, with the first prompt's error.
+    """
+    known: dict[str, dict[str, Any]] = {}
+    for method, source in sources.items():
+        known |= _known_prompts(method, source)
+    rows = []
+    for prompt in prompts:
+        if prompt.prompt_id not in known:
+            raise PromptError(
+                f"prompt {prompt.name!r} (method {prompt.method!r}) must be in {SOURCES[prompt.method]} of the run; "
+                f"it is not. Give every step the same prompt list."
+            )
+        rows.append(_edit_row(prompt, config, pack, known[prompt.prompt_id]))
+    edits = Edits(rows, sources)
+    if not edits.usable:
+        raise PipelineError(
+            f"rendering needs at least one usable prompt; all {len(rows)} failed, the first: {rows[0]['error']}"
+        )
+    return edits
+
+
+def _known_prompts(method: Method, source: Input) -> dict[str, dict[str, Any]]:
+    """prompt_id to status, error and, for global directions, all else that is recorded."""
+    if method == "global":
+        return {row["prompt_id"]: row for row in source.table(folder=PROMPTS.name).to_pylist()}
+    found: dict[str, dict[str, Any]] = {}
+    for row in source.table(["prompt_id", "status", "error"]).to_pylist():
+        if row["status"] == "ok" or row["prompt_id"] not in found:  # one latent that worked makes a prompt usable
+            found[row["prompt_id"]] = row
+    return found
+
+
+def _edit_row(prompt: Prompt, config: EditedLatentsConfig, pack: Pack, known: dict[str, Any]) -> dict[str, Any]:
+    row: dict[str, Any] = {column.name: None for column in PROMPTS.columns} | known
+    row |= {"prompt": prompt.name, "target": prompt.target, "neutral": prompt.neutral, "method": prompt.method}
+    default = (config.strengths or (pack.description.strength,)) if prompt.method == "global" else LEARNT_STRENGTHS
+    row["strengths"] = list(prompt.strengths or default)
+    if prompt.method != "global" and row["status"] == "ok":
+        try:
+            row["text_direction"] = _text_direction(pack, prompt.target, prompt.neutral, config.templates)
+        except PromptError as error:  # too long with this template set
+            row |= {"status": "failed", "error": f"prompt {prompt.name!r}: {error}"}
+    return row
+
+
+def edited_latents_hash(
+    config: EditedLatentsConfig, pack: Pack, prompts: Sequence[Prompt], latents: Input, sources: Mapping[Method, Input]
+) -> str:
+    """What the edited latents of these prompts are known by."""
+    inputs = {SOURCES[method]: source.config_hash for method, source in sorted(sources.items())}
+    listed = [p.model_dump(mode="json") for p in prompts]
+    return stage_hash(STAGE, config, pack, {"prompts": listed, "latents": latents.config_hash, **inputs})
+
+
+def edited_latents_num_shards(config: EditedLatentsConfig, latents: Input) -> int:
+    """Shards of a run."""
+    return count_shards(latents.rows, config.shard_size)
+
+
+def compute_moved_vectors(
+    source: Float[np.ndarray, "x"], edited: Float[np.ndarray, "x"], strengths: Sequence[float]
+) -> list[Float[np.ndarray, "x"]]:
+    """``source + strength * (edited - source)`` for every strength; 1 returns ``edited`` itself, bit for bit."""
+    return [edited if s == 1.0 else (source + s * (edited - source)).astype(np.float32) for s in strengths]
+
+
+def run_edited_latents_shard(
+    config: EditedLatentsConfig,
+    store: Store,
+    pack: Pack,
+    shard: int,
+    *,
+    prompts: Sequence[Prompt],
+    latents: Input,
+    edits: Edits,
+) -> ShardReport:
+    """Write one range of latents with all their edits; shard 0 also writes the prompts.
+
+    A latent or a pair that failed upstream keeps its rows, as failed ones.
+    """
+
+    def make() -> Made:
+        bounds = shard_bounds(latents.rows, config.shard_size, shard)
+        table = latents.slice_table(bounds.start, bounds.stop)
+        w_plus = storage.stack(table["w_plus"]).reshape(table.num_rows, *shape_of(table, "w_plus"))
+        optimized = edits.sources.get("optimize")
+        pairs = {} if optimized is None else _find_optimized(optimized, latents.rows, bounds)
+        of_prompt = {row["prompt_id"]: _edit_latents(row, edits, pack, table, w_plus, pairs) for row in edits.usable}
+        rows = [row for i in range(table.num_rows) for edited in of_prompt.values() for row in edited[i]]
+        columns = {column.name: [row[column.name] for row in rows] for column in EDITED_LATENTS.columns}
+        directions = edits.sources.get("global")
+        metadata = {
+            "w_plus_shape": w_plus.shape[1:],
+            DIRECTIONS_HASH: None if directions is None else directions.config_hash,
+        }
+        files = {part_path(STAGE, shard): storage.table_bytes(EDITED_LATENTS.table(columns, metadata=metadata))}
+        if shard == 0:
+            width = len(edits.usable[0]["text_direction"])
+            listed = {column.name: [row[column.name] for row in edits.rows] for column in PROMPTS.columns}
+            files[part_path(EDITS_FOLDER, 0)] = storage.table_bytes(
+                PROMPTS.table(listed, widths={"text_direction": width})
+            )
+        return Made(files, rows=len(rows), failures=sum(row["status"] == "failed" for row in rows))
+
+    config_hash = edited_latents_hash(config, pack, prompts, latents, edits.sources)
+    return run_shard(store, STAGE, shard, config_hash=config_hash, pack=pack, make=make)
+
+
+def _edit_latents(
+    prompt: dict[str, Any],
+    edits: Edits,
+    pack: Pack,
+    table: pa.Table,
+    w_plus: Float[np.ndarray, "n l d"],
+    pairs: "Mapping[tuple[str, str], _Found]",
+) -> list[list[dict[str, Any]]]:
+    """Rows of one prompt: for every latent, one per strength."""
+    source = edits.sources[prompt["method"]]
+    if prompt["method"] == "global":
+        found = [_Found("styles", direction=prompt["prompt_id"])] * len(w_plus)
+    elif prompt["method"] == "mapper":
+        found = _map_latents(source, prompt["prompt_id"], pack, w_plus)
+    else:
+        found = [pairs.get((x, prompt["prompt_id"]), _NOT_OPTIMIZED) for x in table["latent_id"].to_pylist()]
+    out = []
+    for i, latent in enumerate(table.select(["latent_id", "status", "error"]).to_pylist()):
+        error = latent["error"] or "the latent failed." if latent["status"] != "ok" else None
+        if error is None and not np.isfinite(w_plus[i]).all():
+            error = f"latent {latent['latent_id']!r} must be finite; it holds NaN."
+        one = found[i] if error is None else _Found(found[i].space, error=error)
+        out.append(_rows(latent["latent_id"], prompt, one, w_plus[i], pack))
+    return out
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What a method found for one latent: a vector, a direction, or why not."""
+
+    space: str
+    vector: np.ndarray | None = None
+    direction: str | None = None
+    error: str | None = None
+
+
+_NOT_OPTIMIZED = _Found("w_plus", error="the pair must be optimised; optimize-latents was run on other latents.")
+
+
+def _rows(
+    latent_id: str, prompt: dict[str, Any], found: _Found, w_plus: Float[np.ndarray, "l d"], pack: Pack
+) -> list[dict[str, Any]]:
+    strengths = prompt["strengths"]
+    vectors: Sequence[np.ndarray | None] = [None] * len(strengths)
+    if found.vector is not None:
+        source = w_plus.reshape(-1)
+        if found.space == "styles" and any(s != 1.0 for s in strengths):
+            source = _styles(pack, w_plus)
+        vectors = compute_moved_vectors(source, found.vector, strengths)
+    return [
+        {
+            "latent_id": latent_id,
+            "edit_id": prompt["prompt_id"],
+            "strength": strength,
+            "space": found.space,
+            "vector": vector,
+            "direction": found.direction if found.error is None else None,
+            "status": "ok" if found.error is None else "failed",
+            "error": found.error,
+        }
+        for strength, vector in zip(strengths, vectors, strict=True)
+    ]
+
+
+def _styles(pack: Pack, w_plus: Float[np.ndarray, "l d"]) -> Float[np.ndarray, "s"]:
+    with torch.no_grad():
+        return pack.generator.styles(torch.from_numpy(w_plus.copy())[None].to(pack.device))[0].cpu().numpy()
+
+
+def _map_latents(mappers: Input, prompt_id: str, pack: Pack, w_plus: Float[np.ndarray, "n l d"]) -> list[_Found]:
+    """The mapper's edited latents, at strength 1."""
+    row = next(r for r in mappers.table().to_pylist() if r["prompt_id"] == prompt_id)
+    mapper: Mapper = load_mapper(
+        mappers.store.read_bytes(row["weights_file"]), row["description"], pack.generator.config, device=pack.device
+    )
+    w: Tensor = torch.from_numpy(w_plus.copy()).to(pack.device)
+    with torch.no_grad():
+        moved = moved_latents(mapper, pack.generator, w).flatten(1).cpu().numpy()
+    return [_Found(mapper.space_name, vector=vector) for vector in moved]
+
+
+def _find_optimized(optimized: Input, num_latents: int, bounds: range) -> dict[tuple[str, str], _Found]:
+    """(latent_id, prompt_id) to what was found; pairs stand latent by latent, so latents are a range of rows."""
+    per_latent = optimized.rows // num_latents
+    table = optimized.slice_table(bounds.start * per_latent, bounds.stop * per_latent)
+    columns = ("latent_id", "prompt_id", "space", "error")
+    rows = zip(*(table[name].to_pylist() for name in columns), vectors_of(table["vector"]), strict=True)
+    return {
+        (latent, prompt): _Found(space, vector=vector, error=error) for latent, prompt, space, error, vector in rows
+    }
+
+
+@lru_cache(maxsize=4096)
+def _text_direction(pack: Pack, target: str, neutral: str, template_set: str) -> list[float]:
+    """Every shard asks for all prompts."""
+    return pack.clip.text_direction(target, neutral, templates(template_set)).cpu().tolist()

@@ -1,0 +1,141 @@
+"""Mappers: one small network per prompt of method ``mapper``, trained on the latents artifact."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pyarrow.compute as pc
+import torch
+from safetensors.torch import save as save_safetensors
+
+import storage
+from pipeline.config import MappersConfig
+from pipeline.edit_loss import TERMS, EditLoss, EditWeights, text_target
+from pipeline.errors import PromptError
+from pipeline.mapper_training import Task, TrainedMapper, curve_rows, mapper_config, train_mappers
+from pipeline.pack import Pack
+from pipeline.prompts import Prompt
+from pipeline.sampling import count_shards, shard_bounds
+from pipeline.schemas import MAPPER_CURVES, MAPPERS, shape_of
+from pipeline.shard import Input, Made, ShardReport, part_path, run_shard, stage_hash
+from storage import MissingError, Store
+
+STAGE = MAPPERS.name
+WEIGHTS_FOLDER = "mapper_weights"
+LOSSES = ("loss", *TERMS)
+
+
+def mappers_hash(config: MappersConfig, pack: Pack, prompts: Sequence[Prompt], latents: Input) -> str:
+    """What the mappers of these prompts are known by."""
+    listed = [p.model_dump(mode="json") for p in prompts]
+    return stage_hash(STAGE, config, pack, {"prompts": listed, "latents": latents.config_hash})
+
+
+def mappers_num_shards(config: MappersConfig, prompts: Sequence[Prompt]) -> int:
+    """Shards of a run."""
+    return count_shards(len(prompts), config.shard_size)
+
+
+def default_weights(config: MappersConfig) -> EditWeights:
+    """Weights of prompts that name none."""
+    return EditWeights(config.clip_weight, config.direction_weight, config.l2_weight, config.identity_weight)
+
+
+def checkpoint_path(config_hash: str, shard: int) -> str:
+    """Where a training under way is kept; the hash keeps other settings out."""
+    return f"_checkpoints/{STAGE}-{shard:05d}-{config_hash[:16]}.safetensors"
+
+
+def run_mappers_shard(
+    config: MappersConfig, store: Store, pack: Pack, shard: int, *, prompts: Sequence[Prompt], latents: Input
+) -> ShardReport:
+    """Train one range of prompts together, going on from the checkpoint of an interrupted run.
+
+    A prompt that cannot be used or whose loss is not finite becomes a failed row. Latents that failed upstream or are
+    not finite are left out.
+    """
+    config_hash = mappers_hash(config, pack, prompts, latents)
+    path = checkpoint_path(config_hash, shard)
+
+    def make() -> Made:
+        chosen = [prompts[i] for i in shard_bounds(len(prompts), config.shard_size, shard)]
+        tasks: dict[str, Task] = {}
+        errors: dict[str, str] = {}
+        for prompt in chosen:
+            try:
+                text = text_target(prompt, pack, default_weights(config), template_set=config.templates)
+                tasks[prompt.prompt_id] = Task(prompt.prompt_id, text)
+            except PromptError as error:
+                errors[prompt.prompt_id] = str(error)
+        trained: dict[str, TrainedMapper] = {}
+        if tasks:
+            loss = EditLoss.of_pack(pack, [task.text.weights for task in tasks.values()])
+            found = train_mappers(
+                pack.generator,
+                loss,
+                list(tasks.values()),
+                _usable_latents(latents).to(pack.device),
+                config,
+                checkpoint=_read_checkpoint(store, path),
+                save=lambda data: store.write_bytes(path, data),
+            )
+            trained = dict(zip(tasks, found, strict=True))
+        return _made(chosen, trained, errors, config, shard)
+
+    report = run_shard(store, STAGE, shard, config_hash=config_hash, pack=pack, make=make)
+    if store.exists(path):
+        store.delete(path)
+    return report
+
+
+def _read_checkpoint(store: Store, path: str) -> bytes | None:
+    try:
+        return store.read_bytes(path)
+    except MissingError:
+        return None
+
+
+def _usable_latents(latents: Input) -> torch.Tensor:
+    table = latents.table(["w_plus", "status"])
+    shape = shape_of(table, "w_plus")
+    table = table.filter(pc.field("status") == "ok")
+    w_plus = torch.from_numpy(storage.stack(table["w_plus"]).copy()).reshape(table.num_rows, *shape)
+    return w_plus[torch.isfinite(w_plus).flatten(1).all(dim=1)]
+
+
+def _made(
+    prompts: Sequence[Prompt],
+    trained: dict[str, TrainedMapper],
+    errors: dict[str, str],
+    config: MappersConfig,
+    shard: int,
+) -> Made:
+    files: dict[str, bytes] = {}
+    rows: list[dict[str, Any]] = []
+    curves: list[Any] = []
+    for prompt in prompts:
+        mapper = trained.get(prompt.prompt_id)
+        error = errors.get(prompt.prompt_id) if mapper is None else mapper.error
+        row: dict[str, Any] = {column.name: None for column in MAPPERS.columns}
+        row |= {
+            "prompt_id": prompt.prompt_id,
+            "prompt": prompt.name,
+            "target": prompt.target,
+            "neutral": prompt.neutral,
+            "description": mapper_config(config).model_dump_json(),
+            "status": "ok" if error is None else "failed",
+            "error": error,
+        }
+        if mapper is not None:
+            curves += curve_rows(mapper, prompt.prompt_id, LOSSES)
+            row["error"] = None if error is None else f"prompt {prompt.name!r}: {error}"
+        if mapper is not None and mapper.state is not None:
+            path = f"{WEIGHTS_FOLDER}/{prompt.prompt_id}.safetensors"
+            files[path] = save_safetensors(mapper.state)
+            row |= {"weights_file": path, "best_step": mapper.best_step}
+            row |= dict(zip(LOSSES, mapper.losses, strict=True))
+            row |= dict(zip(("similarity_mean", "similarity_std"), mapper.similarity, strict=True))
+        rows.append(row)
+    for artifact, found in ((MAPPERS, rows), (MAPPER_CURVES, curves)):
+        table = artifact.table({c.name: [row[c.name] for row in found] for c in artifact.columns})
+        files[part_path(artifact.name, shard)] = storage.table_bytes(table)
+    return Made(files, rows=len(rows), failures=sum(row["status"] == "failed" for row in rows))
