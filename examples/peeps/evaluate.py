@@ -316,16 +316,17 @@ def _listed(scores: dict[str, float]) -> str:
     return ", ".join(f"{name} {value:.3f}" for name, value in scores.items())
 
 
-def to_markdown(findings: Iterable[Finding], edits: list[Edited]) -> str:
+def to_markdown(findings: Iterable[Finding], edits: Iterable[Edited]) -> str:
     """The two tables as Markdown."""
     lines = ["| what | wanted | found | |", "|---|---|---|---|"]
     for f in findings:
         sign = "at least" if f.at_least else "at most"
         lines.append(f"| {f.what} | {sign} {f.wanted} | {f.value:.3f}{'' if f.holds else ' (missed)'} | {f.detail} |")
-    lines += ["", "| prompt | strength | channels | target hit | others kept |", "|---|---|---|---|---|"]
-    lines += [
-        f"| {e['prompt']} | {e['strength']} | {e['channels']} | {e['hit']:.2f} | {e['kept']:.2f} |" for e in edits
-    ]
+    head = ("prompt", "strength", "channels", "target hit", "others kept", "hit at defaults", "kept at defaults")
+    lines += ["", f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+    for e in edits:
+        shares = " | ".join(f"{share:.2f}" for share in (e.hit, e.kept, e.default_hit, e.default_kept))
+        lines.append(f"| {e.prompt} | {e.strength:g} | {e.channels} | {shares} |")
     return "\n".join(lines) + "\n"
 
 
@@ -360,7 +361,8 @@ def main() -> None:
         )
     Console().print(table)
     record = {
-        "pack_digest": pack.digest,
+        "files": pack.description.files,
+        "defaults": [pack.description.strength, pack.description.num_channels],
         "findings": [{**asdict(f), "holds": f.holds} for f in findings],
         "edits": [asdict(e) for e in edits],
     }

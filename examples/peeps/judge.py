@@ -33,19 +33,25 @@ def read_labels(oracle: Oracle, images: Float[Tensor, "n 3 r r"]) -> np.ndarray:
     return torch.cat([torch.stack([p.argmax(dim=1) for p in part.values()], dim=1) for part in parts]).cpu().numpy()
 
 
-def judge(before: np.ndarray, after: np.ndarray, *, attribute: str, category: str) -> Verdict:
-    """Verdict on edits towards one category, from the oracle's labels [n, attributes] before and after.
+def decided(before: np.ndarray, after: np.ndarray) -> np.ndarray:
+    """Which labels [n, attributes] can be compared: all, but the hair colour only between heads drawn in it.
 
-    The hair colour counts only where both heads are drawn in it: the others are black ink whatever the latent says.
+    The other heads are black ink, whatever the latent says.
     """
+    names = label_names()
+    head, color = names.index("head"), names.index("hair_color")
+    counts = np.ones(before.shape, dtype=bool)
+    counts[:, color] = np.isin(before[:, head], _COLORED) & np.isin(after[:, head], _COLORED)
+    return counts
+
+
+def judge(before: np.ndarray, after: np.ndarray, *, attribute: str, category: str) -> Verdict:
+    """Verdict on edits towards one category, from the oracle's labels [n, attributes] before and after."""
     names = label_names()
     number = names.index(attribute)
     target = list(ATTRIBUTES[number].categories).index(category)
     fresh = before[:, number] != target
     others = [i for i in range(len(names)) if i != number]
-    colored = np.isin(before[:, names.index("head")], _COLORED) & np.isin(after[:, names.index("head")], _COLORED)
-    counts = np.ones(before.shape, dtype=bool)
-    counts[:, names.index("hair_color")] = colored
-    counts = counts[:, others]
+    counts = decided(before, after)[:, others]
     same = (before == after)[:, others] & counts
     return Verdict(hit=(after[:, number] == target)[fresh], kept=(same.sum(axis=1) / counts.sum(axis=1))[fresh])
