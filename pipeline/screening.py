@@ -63,6 +63,11 @@ def measured_directions(slopes: DirectionSums, sums: DirectionSums, rule: Screen
     return ChannelDirection(unit_vectors(mean).float(), agreement.float(), sums.count.float())
 
 
+def mean_relevance(found: ChannelDirection, text_direction: Float[Tensor, "d"]) -> Float[Tensor, "c"]:
+    """Mean over images of ``<unit difference, text>``: relevance times agreement, unbiased with however few images."""
+    return (found.direction @ text_direction) * found.agreement
+
+
 def candidates(
     guess: ChannelDirection,
     effect: Float[Tensor, "c d"],
@@ -71,7 +76,7 @@ def candidates(
     num_kept: int,
     rule: ScreeningRule,
 ) -> Int[Tensor, "m"]:
-    """Rows of the channels likeliest to be kept, best first: ``|relevance of the slope| * |effect|^power``.
+    """Rows of the channels likeliest to be kept, best first: ``|mean relevance of the slope| * |effect|^power``.
 
     Args:
         guess: direction of every editable channel's slope.
@@ -80,7 +85,7 @@ def candidates(
         num_kept: channels the style direction is to keep.
         rule: how many, and the power.
     """
-    score = (guess.direction @ text_direction).abs() * (effect @ text_direction).abs() ** rule.effect_power
+    score = mean_relevance(guess, text_direction).abs() * (effect @ text_direction).abs() ** rule.effect_power
     number = min(round(rule.candidates_per_kept * num_kept), int((score > 0).sum()))
     return score.topk(number).indices
 
@@ -96,8 +101,8 @@ def still_open(
 ) -> Int[Tensor, "k"]:
     """Candidates whose place among the kept could change with more images, the most doubtful first.
 
-    The edge lies half-way between the last kept and the first left out. A candidate is open while its relevance is
-    within ``open_within * spread / sqrt(k + w)`` of the edge and it has images left.
+    The edge lies half-way between the last kept and the first left out. A candidate is open while its mean relevance
+    is within ``open_within * spread / sqrt(k + w)`` of the edge and it has images left.
 
     Args:
         directions: of all editable channels, as measured so far.
@@ -109,7 +114,7 @@ def still_open(
     """
     if len(chosen) <= num_kept:
         return chosen[:0]
-    found = (directions.direction[chosen] @ text_direction).abs()
+    found = mean_relevance(directions, text_direction)[chosen].abs()
     ordered = found.sort(descending=True).values
     edge = (ordered[num_kept - 1] + ordered[num_kept]) / 2
     error = rule.spread / (seen[chosen] + rule.slope_weight).sqrt()

@@ -92,3 +92,13 @@ def test_compute_style_direction_effect_rule_weighs_by_the_move_along_the_text()
 def test_compute_style_direction_effect_rule_without_effects_names_the_remedy():
     with pytest.raises(ValueError, match="needs channel directions with an effect column"):
         compute_style_direction(hand_table(), TEXT, rule="effect")
+
+
+def test_compute_style_direction_agreement_rule_is_the_mean_of_every_images_relevance():
+    unit = torch.nn.functional.normalize(torch.randn(4, 6, 16, generator=torch.Generator().manual_seed(0)), dim=-1)
+    mean = unit.mean(dim=1)
+    agreement = mean.norm(dim=1)
+    table = replace(hand_table(), direction=mean / agreement[:, None], agreement=agreement)
+    found = compute_style_direction(table, TEXT, num_channels=4, rule="agreement")
+    expected = (unit @ TEXT).mean(dim=1)
+    np.testing.assert_allclose(found.value, expected / expected.abs().max() * table.std, rtol=1e-4)
