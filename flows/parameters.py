@@ -53,7 +53,7 @@ ReuseDirections = Annotated[
 Rule = Annotated[
     Literal["auto", "paper", "agreement", "effect"],
     Field(
-        description="Score of a channel. paper: relevance; agreement: times its agreement across images; effect: times "
-        "the square root of its effect; auto: agreement for directions that were screened, else paper."
+        description="Score of a channel. paper: relevance; agreement: times its agreement across images; effect: that "
+        "times the square root of its effect; auto: effect for directions that were screened, else paper."
     ),
 ]

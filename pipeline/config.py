@@ -131,7 +131,7 @@ class StyleDirectionsConfig(StageConfig):
     rule: Literal["paper", "agreement", "effect"] = Field(
         default="paper",
         description="Score of a channel. paper: relevance of the unit mean direction, as published; agreement: "
-        "times its agreement across images, the mean relevance; effect: times the square root of its effect.",
+        "times its agreement across images, the mean relevance; effect: that times the square root of its effect.",
     )
     templates: str = Field(
         default="imagenet_79", description="Prompt templates to average: imagenet_79, imagenet_80 or none."

@@ -93,8 +93,8 @@ def compute_style_direction(
         num_channels: used where no threshold is given.
         rule: ``paper`` scores by relevance, as the published code, which normalises the mean over images;
             ``agreement`` by ``R_c`` times the agreement, which is the mean over images of every image's relevance, the
-            formula of the paper's section 6, and unbiased for few images; ``effect`` by
-            ``R_c |effect along the text|^0.5`` (``weigh_by_effect``).
+            formula of the paper's section 6, and unbiased for few images; ``effect`` by that times
+            ``|effect along the text|^0.5`` (``weigh_by_effect``).
     Raises:
         ValueError: if no channel passes the threshold, or the rule needs effects and the table has none.
     """
@@ -119,16 +119,15 @@ def compute_style_direction(
 def _score(channels: ChannelTable, found: Tensor, text_direction: Tensor, rule: Rule) -> Tensor:
     if rule == "paper":
         return found
-    if rule == "agreement":
-        if channels.agreement is None:
-            raise ValueError("rule `agreement` needs channel directions with their agreement; got none. Measure anew.")
-        return found * channels.agreement
-    if channels.effect is None:
+    if channels.agreement is None or (rule == "effect" and channels.effect is None):
         raise ValueError(
-            "rule `effect` needs channel directions with an effect column; this table was measured without. "
-            "Measure it anew with `styleclip channel-directions`, or take rule `paper`."
+            f"rule `{rule}` needs channel directions with agreement and effect; this table was measured without. "
+            f"Measure it anew with `styleclip channel-directions`, or take rule `paper`."
         )
-    return weigh_by_effect(found, channels.effect, text_direction, power=EFFECT_POWER)
+    mean = found * channels.agreement
+    if rule == "agreement" or channels.effect is None:
+        return mean
+    return weigh_by_effect(mean, channels.effect, text_direction, power=EFFECT_POWER)
 
 
 def load_channel_table(pack: Pack, *stores: Store | None) -> ChannelTable:
