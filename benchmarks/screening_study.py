@@ -18,7 +18,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -40,6 +40,7 @@ from pipeline.stages import style_statistics as statistics_stage
 from pipeline.stages.screened_directions import Screening
 from pipeline.stages.style_directions import (
     ChannelTable,
+    Rule,
     compute_style_direction,
     load_channel_table,
     load_screened_table,
@@ -49,7 +50,7 @@ from storage import Store
 
 RESULTS = Path(__file__).parent
 STRENGTHS = (4.0, 7.0, 10.0, 14.0)
-Rule = Literal["paper", "effect"]
+RULES: tuple[Rule, ...] = ("paper", "agreement", "effect")
 Judge = Callable[[Tensor], Mapping[str, Tensor]]
 NO_PROMPT = {"none", "neutral"}  # the absence of an attribute is not something to add
 INVISIBLE = "hair_color"  # many heads hide the hair or are drawn in black ink
@@ -261,19 +262,18 @@ def main() -> None:
     wording = templates(StyleDirectionsConfig().templates)
     texts = [pack.clip.text_direction(p.target, p.neutral, wording) for p in prompts]
     everything = 2.0 * live * config.num_images
-    methods = [Method("exact", "paper", everything, 0, [exact] * count)]
-    if exact.effect is not None:
-        methods.append(Method("exact", "effect", everything, 0, [exact] * count))
+    rules = RULES if exact.effect is not None else RULES[:2]  # a pack's older table has no effects
+    methods = [Method("exact", rule, everything, 0, [exact] * count) for rule in rules]
     for mode in ("screened", "gradient"):
         table, renders, backward = screen(pack, base, f"{mode}-{count}", ScreeningConfig(mode=mode), prompts)
         name = f"{mode}, {count} prompts together"
-        methods += [Method(name, rule, renders, backward, [table] * count) for rule in ("paper", "effect")]
+        methods += [Method(name, rule, renders, backward, [table] * count) for rule in RULES]
     if args.alone:
         for mode in ("screened", "gradient"):
             found = [screen(pack, base, f"{mode}-{p.prompt_id}", ScreeningConfig(mode=mode), [p]) for p in prompts]
             renders, backward = (float(np.mean([f[i] for f in found])) for i in (1, 2))
             tables = [f[0] for f in found]
-            methods += [Method(f"{mode}, one prompt", rule, renders, backward, tables) for rule in ("paper", "effect")]
+            methods += [Method(f"{mode}, one prompt", rule, renders, backward, tables) for rule in RULES]
     with torch.no_grad():
         styles = pack.generator.styles(sample_w_plus(pack.generator, range(args.images), psi=0.7))
     reference = [moves(exact, pack, text, "paper") for text in texts]

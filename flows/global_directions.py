@@ -101,7 +101,7 @@ def global_directions(
             mode="gradient" if mode == "gradient" else "screened", num_channels=num_channels, templates=templates
         )
         screen(screening, run=run, inputs=inputs, pack=pack, device=device, prompts=checked, workers=workers)
-    chosen_rule = ("effect" if screened else "paper") if rule == "auto" else rule
+    chosen_rule = ("effect" if screened and mode == "screened" else "paper") if rule == "auto" else rule
     config = StyleDirectionsConfig(
         relevance_threshold=relevance_threshold, num_channels=num_channels, templates=templates, rule=chosen_rule
     )

@@ -51,10 +51,10 @@ ReuseDirections = Annotated[
     Field(description="Screened: take the whole table where the run or the pack has one; off measures anew."),
 ]
 Rule = Annotated[
-    Literal["auto", "paper", "effect"],
+    Literal["auto", "paper", "agreement", "effect"],
     Field(
-        description="How channels are chosen and weighed: paper by relevance, effect by relevance times the square "
-        "root of their effect; auto takes effect for directions that were screened, else paper."
+        description="Score of a channel. paper: relevance; agreement: times its agreement across images; effect: that "
+        "times the square root of its effect; auto: effect for directions that were screened, else paper."
     ),
 ]
 # settings that a pack may recommend: none means the pack's recommendation, else the published value

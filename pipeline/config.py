@@ -144,9 +144,10 @@ class StyleDirectionsConfig(StageConfig):
     num_channels: int | None = Field(
         default=None, ge=1, description="Keep this many of the most relevant channels; none means the pack's default."
     )
-    rule: Literal["paper", "effect"] = Field(
+    rule: Literal["paper", "agreement", "effect"] = Field(
         default="paper",
-        description="paper: channels by relevance; effect: by relevance times the square root of their effect.",
+        description="Score of a channel. paper: relevance of the unit mean direction, as published; agreement: "
+        "times its agreement across images, the mean relevance; effect: that times the square root of its effect.",
     )
     templates: str = Field(
         default="imagenet_79", description="Prompt templates to average: imagenet_79, imagenet_80 or none."

@@ -22,8 +22,9 @@ class ScreeningRule:
 
     Attributes:
         num_images: N, images a channel is measured in at most; a channel that has all of them forgets its slope.
+        slope_reach: a slope foretells the effect of +- 5 sigma as a move by so many sigma; real ones saturate.
         slope_weight: the mean slope counts as this many measured images, less the more are measured.
-        effect_power: candidates are ranked by relevance guessed from the slope times |effect| to this power.
+        effect_power: candidates are ranked by mean relevance of the slope times |effect| to this power.
         candidates_per_kept: candidates of a prompt, in multiples of the channels it keeps.
         open_per_kept: at most so many candidates get more images in one round, in multiples of the channels it keeps.
         images_per_round: images a channel is given at a time.
@@ -32,8 +33,9 @@ class ScreeningRule:
     """
 
     num_images: int = 24
+    slope_reach: float = 2.0
     slope_weight: float = 2.0
-    effect_power: float = 0.25
+    effect_power: float = 1.0
     candidates_per_kept: float = 2.0
     open_per_kept: float = 1.5
     images_per_round: int = 2
@@ -63,6 +65,19 @@ def measured_directions(slopes: DirectionSums, sums: DirectionSums, rule: Screen
     return ChannelDirection(unit_vectors(mean).float(), agreement.float(), sums.count.float())
 
 
+def measured_effects(slopes: DirectionSums, sums: DirectionSums, rule: ScreeningRule) -> Float[Tensor, "c d"]:
+    """Mean differences measured so far, steadied by the slopes in the same measure as the directions."""
+    weight = rule.slope_weight * (1 - sums.seen / rule.num_images).clamp_min(0)
+    measured = sums.mean_effect() * sums.seen[:, None]
+    foretold = slopes.mean_effect() * rule.slope_reach * weight[:, None]
+    return ((measured + foretold) / (sums.seen + weight).clamp_min(1e-9)[:, None]).float()
+
+
+def mean_relevance(found: ChannelDirection, text_direction: Float[Tensor, "d"]) -> Float[Tensor, "c"]:
+    """Mean over images of ``<unit difference, text>``: relevance times agreement, unbiased with however few images."""
+    return (found.direction @ text_direction) * found.agreement
+
+
 def candidates(
     guess: ChannelDirection,
     effect: Float[Tensor, "c d"],
@@ -71,7 +86,7 @@ def candidates(
     num_kept: int,
     rule: ScreeningRule,
 ) -> Int[Tensor, "m"]:
-    """Rows of the channels likeliest to be kept, best first: ``|relevance of the slope| * |effect|^power``.
+    """Rows of the channels likeliest to be kept, best first: ``|mean relevance of the slope| * |effect|^power``.
 
     Args:
         guess: direction of every editable channel's slope.
@@ -80,13 +95,14 @@ def candidates(
         num_kept: channels the style direction is to keep.
         rule: how many, and the power.
     """
-    score = (guess.direction @ text_direction).abs() * (effect @ text_direction).abs() ** rule.effect_power
+    score = mean_relevance(guess, text_direction).abs() * (effect @ text_direction).abs() ** rule.effect_power
     number = min(round(rule.candidates_per_kept * num_kept), int((score > 0).sum()))
     return score.topk(number).indices
 
 
 def still_open(
     directions: ChannelDirection,
+    effects: Float[Tensor, "c d"],
     seen: Int[Tensor, "c"],
     chosen: Int[Tensor, "m"],
     text_direction: Float[Tensor, "d"],
@@ -96,11 +112,13 @@ def still_open(
 ) -> Int[Tensor, "k"]:
     """Candidates whose place among the kept could change with more images, the most doubtful first.
 
-    The edge lies half-way between the last kept and the first left out. A candidate is open while its relevance is
-    within ``open_within * spread / sqrt(k + w)`` of the edge and it has images left.
+    Channels are kept by their score, mean relevance times ``sqrt|effect along the text|``. The edge lies half-way
+    between the last kept and the first left out. A candidate is open while its score is within
+    ``open_within * spread / sqrt(k + w) * sqrt|effect|`` of the edge and it has images left.
 
     Args:
         directions: of all editable channels, as measured so far.
+        effects: of the same.
         seen: images measured per channel.
         chosen: rows of the prompt's candidates.
         text_direction: unit vector.
@@ -109,10 +127,11 @@ def still_open(
     """
     if len(chosen) <= num_kept:
         return chosen[:0]
-    found = (directions.direction[chosen] @ text_direction).abs()
+    weight = (effects[chosen] @ text_direction).abs().sqrt()
+    found = mean_relevance(directions, text_direction)[chosen].abs() * weight
     ordered = found.sort(descending=True).values
     edge = (ordered[num_kept - 1] + ordered[num_kept]) / 2
-    error = rule.spread / (seen[chosen] + rule.slope_weight).sqrt()
+    error = rule.spread / (seen[chosen] + rule.slope_weight).sqrt() * weight.clamp_min(1e-9)
     doubt = (found - edge).abs() / error
     doubt = torch.where(seen[chosen] < rule.num_images, doubt, torch.inf)
     number = min(len(chosen), round(rule.open_per_kept * num_kept))
@@ -145,6 +164,7 @@ def plan_round(
         rule: see ``ScreeningRule``.
     """
     directions = measured_directions(slopes, sums, rule)
+    effects = measured_effects(slopes, sums, rule)
     guess, effect = slopes.direction(), slopes.mean_effect()
     turn = torch.full((len(sums.seen),), torch.inf)
     for text, kept in zip(text_directions, num_kept, strict=True):
@@ -152,7 +172,7 @@ def plan_round(
         if first:
             listed = chosen[sums.seen[chosen] < rule.images_per_round]
         else:
-            listed = still_open(directions, sums.seen, chosen, text, num_kept=kept, rule=rule)
+            listed = still_open(directions, effects, sums.seen, chosen, text, num_kept=kept, rule=rule)
         turn[listed] = torch.minimum(turn[listed], torch.arange(len(listed), dtype=turn.dtype))
     wanted = int(turn.isfinite().sum())
     return turn.sort(stable=True).indices[: max(0, min(wanted, room))].sort().values

@@ -29,7 +29,7 @@ from pipeline.pack import Pack
 from pipeline.prompts import Prompt, templates
 from pipeline.sampling import count_shards, shard_bounds
 from pipeline.schemas import SCREENING_PLAN
-from pipeline.screening import ScreeningRule, measured_directions, plan_round
+from pipeline.screening import ScreeningRule, measured_directions, measured_effects, plan_round
 from pipeline.shard import Input, Made, ShardReport, part_path, run_shard, stage_hash
 from pipeline.slopes import sum_slopes
 from pipeline.statistics import Statistics
@@ -188,12 +188,12 @@ class Screening:
         def make() -> Made:
             space, slopes, sums = self.pack.generator.space, self._read_slopes(), self._read_sums(self.num_rounds)
             if self.config.mode == "gradient":
-                found, effect = slopes.direction(), slopes.mean_effect() * (2 * self.config.step)
+                found, effect = slopes.direction(), slopes.mean_effect() * self.rule.slope_reach
             else:
                 found = measured_directions(slopes, sums, self.rule)
                 unknown = (sums.count == 0)[:, None]
                 found = ChannelDirection(found.direction.masked_fill(unknown, 0.0), found.agreement, found.count)
-                effect = sums.mean_effect()
+                effect = measured_effects(slopes, sums, self.rule).masked_fill(unknown, 0.0)
             table = directions_table(space, self.positions, found, effect, self.statistics.std, no_count="not_measured")
             metadata = {MEASURED_KEY: measured_with(self.config, self.pack, self.statistics)}
             totals = sums_table(space, self.positions, sums, metadata=metadata)

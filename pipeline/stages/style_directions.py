@@ -27,6 +27,7 @@ from pipeline.schemas import PROMPTS, STYLE_DIRECTIONS
 from pipeline.shard import Made, ShardReport, find_input, find_optional_input, part_path, run_shard, stage_hash
 from storage import Store
 
+Rule = Literal["paper", "agreement", "effect"]
 STAGE = STYLE_DIRECTIONS.name
 EFFECT_POWER = 0.5  # of the rule "effect"; benchmarks/screening_study.py compares
 CURVE = torch.arange(51) / 100  # thresholds of the channel-count curve
@@ -43,6 +44,7 @@ class ChannelTable:
         std: standard deviation of each channel, [c].
         source: hash of what the table was made from.
         effect: mean differences of unit embeddings [c, d], not normalised; None where the table holds none.
+        agreement: length of the mean unit difference [c]; None where the table holds none.
     """
 
     layer: np.ndarray
@@ -51,6 +53,7 @@ class ChannelTable:
     std: Float[Tensor, "c"]
     source: str
     effect: Float[Tensor, "c d"] | None = None
+    agreement: Float[Tensor, "c"] | None = None
 
 
 @dataclass(frozen=True)
@@ -78,7 +81,7 @@ def compute_style_direction(
     *,
     relevance_threshold: float | None = None,
     num_channels: int = 20,
-    rule: Literal["paper", "effect"] = "paper",
+    rule: Rule = "paper",
 ) -> StyleDirection:
     """``ds_c = S_c sigma_c / max|S|`` of the kept; the paper's score S is R_c = <direction_c, text_direction>.
 
@@ -88,7 +91,10 @@ def compute_style_direction(
         relevance_threshold: the paper's beta, keeps ``|R_c| >= beta``; None keeps the ``num_channels`` of largest
             ``|S_c|`` and, by the paper's rule, every channel that ties with the last of them.
         num_channels: used where no threshold is given.
-        rule: ``paper`` scores by relevance, ``effect`` by ``R_c |effect along the text|^0.5`` (``weigh_by_effect``).
+        rule: ``paper`` scores by relevance, as the published code, which normalises the mean over images;
+            ``agreement`` by ``R_c`` times the agreement, which is the mean over images of every image's relevance, the
+            formula of the paper's section 6, and unbiased for few images; ``effect`` by that times
+            ``|effect along the text|^0.5`` (``weigh_by_effect``).
     Raises:
         ValueError: if no channel passes the threshold, or the rule needs effects and the table has none.
     """
@@ -110,15 +116,18 @@ def compute_style_direction(
     )
 
 
-def _score(channels: ChannelTable, found: Tensor, text_direction: Tensor, rule: str) -> Tensor:
+def _score(channels: ChannelTable, found: Tensor, text_direction: Tensor, rule: Rule) -> Tensor:
     if rule == "paper":
         return found
-    if channels.effect is None:
+    if channels.agreement is None or (rule == "effect" and channels.effect is None):
         raise ValueError(
-            "rule `effect` needs channel directions with an effect column; this table was measured without. "
-            "Measure it anew with `styleclip channel-directions`, or take rule `paper`."
+            f"rule `{rule}` needs channel directions with agreement and effect; this table was measured without. "
+            f"Measure it anew with `styleclip channel-directions`, or take rule `paper`."
         )
-    return weigh_by_effect(found, channels.effect, text_direction, power=EFFECT_POWER)
+    mean = found * channels.agreement
+    if rule == "agreement" or channels.effect is None:
+        return mean
+    return weigh_by_effect(mean, channels.effect, text_direction, power=EFFECT_POWER)
 
 
 def load_channel_table(pack: Pack, *stores: Store | None) -> ChannelTable:
@@ -170,6 +179,7 @@ def _channel_table(directions: pa.Table, statistics: pa.Table, *, source: str) -
         std=torch.tensor([std[int(a), int(b)] for a, b in zip(layer, channel, strict=True)]),
         source=source,
         effect=_effect(directions),
+        agreement=torch.from_numpy(directions["agreement"].to_numpy().copy()),
     )
 
 

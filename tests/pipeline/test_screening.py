@@ -54,7 +54,7 @@ def test_candidates_are_the_likeliest_best_first():
 
 def test_still_open_is_only_what_lies_near_the_edge():
     sums = observed(6)
-    found = still_open(sums.direction(), sums.seen, torch.arange(10), TEXT, num_kept=5, rule=RULE)
+    found = still_open(sums.direction(), sums.mean_effect(), sums.seen, torch.arange(10), TEXT, num_kept=5, rule=RULE)
     assert set(found.tolist()) <= {3, 4, 5, 6}
     assert {4, 5} <= set(found.tolist())
 
@@ -63,7 +63,10 @@ def test_still_open_is_only_what_lies_near_the_edge():
 def test_still_open_nothing_where_all_is_measured_or_all_is_kept(images: int, num_kept: int):
     sums = observed(images)
     chosen = torch.arange(10)
-    assert still_open(sums.direction(), sums.seen, chosen, TEXT, num_kept=num_kept, rule=RULE).tolist() == []
+    assert (
+        still_open(sums.direction(), sums.mean_effect(), sums.seen, chosen, TEXT, num_kept=num_kept, rule=RULE).tolist()
+        == []
+    )
 
 
 def test_plan_round_measures_a_channel_once_for_all_prompts():

@@ -81,7 +81,7 @@ def test_load_channel_table_without_any_names_the_command(tiny_pack: Pack, run_s
 def test_compute_style_direction_effect_rule_weighs_by_the_move_along_the_text():
     effect = torch.zeros(4, 16)
     effect[0, 0], effect[1, 1], effect[2, 2] = 0.01, 1.0, 4.0
-    table = replace(hand_table(), effect=effect)
+    table = replace(hand_table(), effect=effect, agreement=torch.ones(4))
     found = compute_style_direction(table, TEXT, num_channels=2, rule="effect")
     score = [0.6 * (0.01 * 0.6) ** 0.5, -0.48 * 0.48**0.5, 0.1 * 0.4**0.5]
     assert found.rows.tolist() == [1, 2]
@@ -90,5 +90,15 @@ def test_compute_style_direction_effect_rule_weighs_by_the_move_along_the_text()
 
 
 def test_compute_style_direction_effect_rule_without_effects_names_the_remedy():
-    with pytest.raises(ValueError, match="needs channel directions with an effect column"):
+    with pytest.raises(ValueError, match="needs channel directions with agreement and effect"):
         compute_style_direction(hand_table(), TEXT, rule="effect")
+
+
+def test_compute_style_direction_agreement_rule_is_the_mean_of_every_images_relevance():
+    unit = torch.nn.functional.normalize(torch.randn(4, 6, 16, generator=torch.Generator().manual_seed(0)), dim=-1)
+    mean = unit.mean(dim=1)
+    agreement = mean.norm(dim=1)
+    table = replace(hand_table(), direction=mean / agreement[:, None], agreement=agreement)
+    found = compute_style_direction(table, TEXT, num_channels=4, rule="agreement")
+    expected = (unit @ TEXT).mean(dim=1)
+    np.testing.assert_allclose(found.value, expected / expected.abs().max() * table.std, rtol=1e-4)
