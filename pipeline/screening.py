@@ -36,11 +36,11 @@ class ScreeningRule:
     slope_reach: float = 2.0
     slope_weight: float = 2.0
     effect_power: float = 1.0
-    candidates_per_kept: float = 2.0
+    candidates_per_kept: float = 3.0
     open_per_kept: float = 1.5
     images_per_round: int = 2
     spread: float = 0.13
-    open_within: float = 1.5
+    open_within: float = 2.0
 
 
 def measured_directions(slopes: DirectionSums, sums: DirectionSums, rule: ScreeningRule) -> ChannelDirection:

@@ -8,7 +8,7 @@ from kernels import DirectionSums, unit_vectors
 from pipeline.screening import ScreeningRule, candidates, measured_directions, plan_round, still_open
 
 TEXT = torch.eye(16)[0]
-RULE = ScreeningRule(num_images=8)
+RULE = ScreeningRule(num_images=8, candidates_per_kept=2.0, open_within=1.5)
 
 
 def truth() -> Tensor:
