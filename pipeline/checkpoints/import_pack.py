@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 from safetensors.torch import save as save_safetensors
@@ -287,12 +288,13 @@ def _import_directions(held: list[Any], name: str, draft: _Draft, _: ImportOptio
             "layer": [layer for layer, _ in pairs],
             "channel": [channel for _, channel in pairs],
             "direction": storage.vectors(rows.numpy()),
+            "effect": storage.vectors(np.zeros(rows.shape, np.float32)),
             "agreement": [None] * len(pairs),
             "count": [None] * len(pairs),
             "status": ["ok" if used else "no_effect" for used in rows.any(dim=1).tolist()],
         },
-        widths={"direction": rows.shape[1]},
-    )
+        widths={"direction": rows.shape[1], "effect": rows.shape[1]},
+    ).drop_columns(["effect"])  # the published table holds unit directions only
     seeds = list(range(STATISTICS_SEED, STATISTICS_SEED + STATISTICS_SAMPLES))
     moments = compute_style_moments(draft.generator, seeds, psi=PSI)
     everything = [(layer.index, c) for layer in space.layers for c in range(layer.num_channels)]

@@ -11,7 +11,7 @@ from pipeline.checkpoints.encoder_state import ImportedNetwork, matched_state, s
 from pipeline.checkpoints.pickle_globals import as_tensor
 from pipeline.checkpoints.tensor_ledger import TensorLedger
 from pipeline.errors import CheckpointError
-from pipeline.models.mapper import LEVELS, Mapper, MapperConfig
+from pipeline.models.mapper import LEVELS, Level, Mapper, MapperConfig
 from pipeline.style_space import StyleLayer, StyleSpace
 
 PUBLISHED_LAST_LAYER = 16  # the published table stops at 128 px: 5,376 rows at 1024 px
@@ -39,7 +39,7 @@ def read_mapper(tree: Any, *, source: str, space: StyleSpace) -> ImportedNetwork
         first, _, rest = name.partition(".")
         ours = PUBLISHED_NAMES.get(first)
         renamed[f"{ours}.{rest.removeprefix('mapping.')}" if ours else name] = tensor
-    levels = tuple(level for level in LEVELS if f"{level}.1.weight" in renamed)
+    levels: tuple[Level, ...] = tuple(level for level in LEVELS if f"{level}.1.weight" in renamed)
     single = "single.1.weight" in renamed
     if not levels and not single:
         raise CheckpointError(

@@ -179,8 +179,13 @@ def _channel_table(directions: pa.Table, statistics: pa.Table, *, source: str) -
         std=torch.tensor([std[int(a), int(b)] for a, b in zip(layer, channel, strict=True)]),
         source=source,
         effect=_effect(directions),
-        agreement=torch.from_numpy(directions["agreement"].to_numpy().copy()),
+        agreement=_agreement(directions),
     )
+
+
+def _agreement(directions: pa.Table) -> Tensor | None:
+    column = directions["agreement"]
+    return None if column.null_count else torch.from_numpy(column.to_numpy().copy())
 
 
 def _effect(directions: pa.Table) -> Tensor | None:
