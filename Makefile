@@ -9,7 +9,7 @@ RUN ?= output/demo
 help: ## what each target does
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
-demo: $(VENV)/.installed ## edit 16 faces with 10 prompts on the embedded pack
+demo: $(VENV)/.installed ## edit 16 faces with 13 prompts on the embedded pack
 	$(BIN)/styleclip edit-dataset --prompts examples/prompts.csv --run $(RUN) --num-latents 16
 
 test: $(VENV)/.installed-test ## the whole test suite
