@@ -54,6 +54,7 @@ HOMES: dict[str, dict[str, int]] = {
     "b32.conv0": _COLORS,
 }
 
+
 @dataclass(frozen=True)
 class Schedule:
     """How long and how hard to train; steps are batches."""
