@@ -33,7 +33,7 @@ def edit_dataset(
     num_channels: p.NumChannels = None,
     templates: p.Templates = "imagenet_79",
     mode: p.DirectionsMode = "screened",
-    rule: p.Rule = "auto",
+    rule: p.Rule = "paper",
     latents_per_shard: p.LatentsPerShard = 64,
     images_per_shard: p.ImagesPerShard = 1_024,
     mapper_latents: Annotated[int, Field(ge=2, description="Latents that mappers are trained on.")] = 1_000,

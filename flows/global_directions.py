@@ -80,7 +80,7 @@ def global_directions(
     templates: p.Templates = "imagenet_79",
     mode: p.DirectionsMode = "screened",
     reuse_directions: p.ReuseDirections = True,
-    rule: p.Rule = "auto",
+    rule: p.Rule = "paper",
     workers: p.Workers = 1,
     device: p.Device = "auto",
 ) -> dict[str, Any]:
@@ -101,9 +101,8 @@ def global_directions(
             mode="gradient" if mode == "gradient" else "screened", num_channels=num_channels, templates=templates
         )
         screen(screening, run=run, inputs=inputs, pack=pack, device=device, prompts=checked, workers=workers)
-    chosen_rule = ("effect" if screened and mode == "screened" else "paper") if rule == "auto" else rule
     config = StyleDirectionsConfig(
-        relevance_threshold=relevance_threshold, num_channels=num_channels, templates=templates, rule=chosen_rule
+        relevance_threshold=relevance_threshold, num_channels=num_channels, templates=templates, rule=rule
     )
     channels = load_channels(run, inputs, loaded, screened=screened)
     num_shards = stage.style_directions_num_shards(config, checked)

@@ -51,10 +51,10 @@ ReuseDirections = Annotated[
     Field(description="Screened: take the whole table where the run or the pack has one; off measures anew."),
 ]
 Rule = Annotated[
-    Literal["auto", "paper", "agreement", "effect"],
+    Literal["paper", "agreement", "effect"],
     Field(
         description="Score of a channel. paper: relevance; agreement: times its agreement across images; effect: that "
-        "times the square root of its effect; auto: effect for directions that were screened, else paper."
+        "times the square root of its effect."
     ),
 ]
 # settings that a pack may recommend: none means the pack's recommendation, else the published value
