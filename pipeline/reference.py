@@ -1,7 +1,7 @@
 """The published code's departures from the paper, each a switch; ``reference="official"`` turns all of them on.
 
 The default of every switch is the corrected behaviour. The functions here are the arithmetic of those switches that
-belong to no model: preprocessing, the convention of toRGB styles, 8-bit rounding.
+belong to no model: preprocessing, the convention of toRGB styles, 8-bit rounding. No stage reads the preset yet.
 """
 
 from functools import lru_cache
