@@ -9,7 +9,7 @@ from pydantic import Field
 from flows import parameters as p
 from flows.runners import finish, open_run, report_dict, run_shards, use_pack
 from pipeline.config import ChannelDirectionsConfig
-from pipeline.shard import close_stage, find_input
+from pipeline.shard import find_input
 from pipeline.stages import channel_directions as stage
 
 
@@ -74,9 +74,5 @@ def channel_directions(
     reports += run_shards(channel_directions_shard, num_shards=num_shards, workers=workers, parameters=shared)
     config_hash = stage.channel_directions_hash(config, loaded, statistics)
     return finish(
-        reports,
-        lambda: close_stage(
-            store, stage.STAGE, num_shards=num_shards, config_hash=config_hash, config=config, pack=loaded
-        ),
-        run=run,
+        reports, store, stage.STAGE, num_shards=num_shards, config_hash=config_hash, config=config, pack=loaded, run=run
     )

@@ -11,7 +11,7 @@ from flows.runners import finish, open_run, report_dict, run_shards, use_pack
 from pipeline.config import EditedLatentsConfig
 from pipeline.prompts import Method, Prompt
 from pipeline.prompts import templates as check_templates
-from pipeline.shard import Input, close_stage, find_input
+from pipeline.shard import Input, find_input
 from pipeline.stages import edited_latents as stage
 from storage import Store
 
@@ -83,11 +83,7 @@ def edit_latents(
     )
     config_hash = stage.edited_latents_hash(config, loaded, checked, latents, sources)
     closed = finish(
-        reports,
-        lambda: close_stage(
-            store, stage.STAGE, num_shards=num_shards, config_hash=config_hash, config=config, pack=loaded
-        ),
-        run=run,
+        reports, store, stage.STAGE, num_shards=num_shards, config_hash=config_hash, config=config, pack=loaded, run=run
     )
     failed = [row for row in edits.rows if row["status"] != "ok"]
     for row in failed:

@@ -12,7 +12,6 @@ from pipeline.config import ScreeningConfig, StyleDirectionsConfig
 from pipeline.pack import Pack
 from pipeline.prompts import Prompt, check_prompts, of_method, read_prompts
 from pipeline.prompts import templates as check_templates
-from pipeline.shard import close_stage
 from pipeline.stages import style_directions as stage
 
 
@@ -122,11 +121,7 @@ def global_directions(
     )
     config_hash = stage.style_directions_hash(config, loaded, checked, channels)
     closed = finish(
-        reports,
-        lambda: close_stage(
-            store, stage.STAGE, num_shards=num_shards, config_hash=config_hash, config=config, pack=loaded
-        ),
-        run=run,
+        reports, store, stage.STAGE, num_shards=num_shards, config_hash=config_hash, config=config, pack=loaded, run=run
     )
     if closed["failures"] == len(checked):
         get_run_logger().error("no prompt has a direction; RUN/prompts says why for each")

@@ -12,7 +12,7 @@ from flows.runners import finish, open_run, report_dict, run_shards, use_pack, w
 from pipeline.config import OptimizedLatentsConfig, recommended
 from pipeline.prompts import Prompt, of_method
 from pipeline.prompts import templates as check_templates
-from pipeline.shard import close_stage, find_input
+from pipeline.shard import find_input
 from pipeline.stages import optimized_latents as stage
 
 
@@ -119,9 +119,5 @@ def optimize_latents(
     )
     config_hash = stage.optimized_latents_hash(config, loaded, checked, latents)
     return finish(
-        reports,
-        lambda: close_stage(
-            store, stage.STAGE, num_shards=num_shards, config_hash=config_hash, config=config, pack=loaded
-        ),
-        run=run,
+        reports, store, stage.STAGE, num_shards=num_shards, config_hash=config_hash, config=config, pack=loaded, run=run
     )

@@ -8,7 +8,7 @@ from prefect.cache_policies import NO_CACHE
 from flows import parameters as p
 from flows.runners import finish, open_run, report_dict, run_shards, use_pack
 from pipeline.config import DatasetConfig
-from pipeline.shard import Input, close_stage, find_input, find_optional_input
+from pipeline.shard import Input, find_input, find_optional_input
 from pipeline.stages import dataset as stage
 from storage import Store
 
@@ -56,9 +56,5 @@ def render_dataset(
     )
     config_hash = stage.dataset_hash(config, loaded, latents, edited)
     return finish(
-        reports,
-        lambda: close_stage(
-            store, stage.STAGE, num_shards=num_shards, config_hash=config_hash, config=config, pack=loaded
-        ),
-        run=run,
+        reports, store, stage.STAGE, num_shards=num_shards, config_hash=config_hash, config=config, pack=loaded, run=run
     )

@@ -9,7 +9,7 @@ from pydantic import Field
 from flows import parameters as p
 from flows.runners import finish, open_run, report_dict, use_pack
 from pipeline.config import ReportConfig
-from pipeline.shard import close_stage, find_input
+from pipeline.shard import find_input
 from pipeline.stages import report as stage
 
 
@@ -46,9 +46,7 @@ def report(
     reports = [draw_report(config, run, inputs, pack, device)]
     config_hash = stage.report_hash(config, loaded, scores)
     closed = finish(
-        reports,
-        lambda: close_stage(store, stage.STAGE, num_shards=1, config_hash=config_hash, config=config, pack=loaded),
-        run=run,
+        reports, store, stage.STAGE, num_shards=1, config_hash=config_hash, config=config, pack=loaded, run=run
     )
     get_run_logger().info("contact sheet: %s/%s", store.uri, stage.CONTACT_SHEET)
     return closed

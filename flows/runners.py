@@ -1,6 +1,6 @@
 """How shards are run: as tasks on threads, counted as they finish."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -8,8 +8,9 @@ from prefect import get_run_logger
 from prefect.futures import as_completed
 from prefect.task_runners import ThreadPoolTaskRunner
 
+from pipeline.config import StageConfig
 from pipeline.pack import Pack, load_pack
-from pipeline.shard import ShardReport
+from pipeline.shard import ShardReport, close_stage
 from storage import Store
 
 
@@ -65,9 +66,19 @@ def run_shards(task: Any, *, num_shards: int, workers: int, parameters: Mapping[
     return reports
 
 
-def finish(reports: list[dict[str, Any]], close: Callable[[], Mapping[str, Any]], *, run: str) -> dict[str, Any]:
+def finish(
+    reports: list[dict[str, Any]],
+    store: Store,
+    stage: str,
+    *,
+    num_shards: int,
+    config_hash: str,
+    config: StageConfig,
+    pack: Pack,
+    run: str,
+) -> dict[str, Any]:
     """Close a stage and say in one line what was done; returns the closed stage's facts and how much was skipped."""
-    closed = dict(close())
+    closed = close_stage(store, stage, num_shards=num_shards, config_hash=config_hash, config=config, pack=pack)
     skipped = sum(report["skipped"] for report in reports)
     closed |= {"run": run, "shards_skipped": skipped}
     logger = get_run_logger()

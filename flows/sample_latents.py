@@ -8,7 +8,6 @@ from prefect.cache_policies import NO_CACHE
 from flows import parameters as p
 from flows.runners import finish, open_run, report_dict, run_shards, use_pack
 from pipeline.config import LatentsConfig
-from pipeline.shard import close_stage
 from pipeline.stages import latents
 
 
@@ -44,8 +43,11 @@ def sample_latents(
     config_hash = latents.latents_hash(config, loaded)
     return finish(
         reports,
-        lambda: close_stage(
-            store, latents.STAGE, num_shards=num_shards, config_hash=config_hash, config=config, pack=loaded
-        ),
+        store,
+        latents.STAGE,
+        num_shards=num_shards,
+        config_hash=config_hash,
+        config=config,
+        pack=loaded,
         run=run,
     )

@@ -9,7 +9,7 @@ from flows import parameters as p
 from flows.runners import finish, open_run, report_dict, run_shards, use_pack
 from pipeline.config import ScoresConfig
 from pipeline.prompts import templates as check_templates
-from pipeline.shard import close_stage, find_input
+from pipeline.shard import find_input
 from pipeline.stages import scores as stage
 
 
@@ -50,8 +50,11 @@ def score_edits(
     config_hash = stage.scores_hash(config, loaded, dataset)
     return finish(
         reports,
-        lambda: close_stage(
-            store, stage.STAGE, num_shards=dataset.num_shards, config_hash=config_hash, config=config, pack=loaded
-        ),
+        store,
+        stage.STAGE,
+        num_shards=dataset.num_shards,
+        config_hash=config_hash,
+        config=config,
+        pack=loaded,
         run=run,
     )

@@ -10,7 +10,7 @@ from flows.style_statistics import style_statistics
 from pipeline.config import ScreeningConfig
 from pipeline.pack import Pack
 from pipeline.prompts import Prompt
-from pipeline.shard import close_stage, find_optional_input
+from pipeline.shard import find_optional_input
 from pipeline.stages.screened_directions import STAGE, Screening, accepts
 from pipeline.statistics import find_statistics
 
@@ -114,9 +114,5 @@ def screen(
         )
     reports.append(screened_directions(**shared))
     return finish(
-        reports,
-        lambda: close_stage(
-            opened.store, STAGE, num_shards=1, config_hash=opened.config_hash, config=config, pack=loaded
-        ),
-        run=run,
+        reports, opened.store, STAGE, num_shards=1, config_hash=opened.config_hash, config=config, pack=loaded, run=run
     )

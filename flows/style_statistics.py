@@ -9,7 +9,6 @@ from pydantic import Field
 from flows import parameters as p
 from flows.runners import finish, open_run, report_dict, run_shards, use_pack
 from pipeline.config import StyleStatisticsConfig
-from pipeline.shard import close_stage
 from pipeline.stages import style_statistics as stage
 
 
@@ -63,7 +62,5 @@ def style_statistics(
     reports.append(merge_style_statistics(**shared))
     config_hash = stage.style_statistics_hash(config, loaded)
     return finish(
-        reports,
-        lambda: close_stage(store, stage.STAGE, num_shards=1, config_hash=config_hash, config=config, pack=loaded),
-        run=run,
+        reports, store, stage.STAGE, num_shards=1, config_hash=config_hash, config=config, pack=loaded, run=run
     )

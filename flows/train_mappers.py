@@ -12,8 +12,9 @@ from flows.runners import finish, open_run, report_dict, run_shards, use_pack, w
 from pipeline.config import MappersConfig, recommended
 from pipeline.prompts import Prompt, of_method
 from pipeline.prompts import templates as check_templates
-from pipeline.shard import close_stage, find_input
+from pipeline.shard import find_input
 from pipeline.stages import mappers as stage
+from storage import Store
 
 
 @task(name="mappers-shard", cache_policy=NO_CACHE, task_run_name="mappers {shard}")
@@ -115,12 +116,14 @@ def train_mappers(
     )
     config_hash = stage.mappers_hash(config, loaded, checked, latents)
     closed = finish(
-        reports,
-        lambda: close_stage(
-            store, stage.STAGE, num_shards=num_shards, config_hash=config_hash, config=config, pack=loaded
-        ),
-        run=run,
+        reports, store, stage.STAGE, num_shards=num_shards, config_hash=config_hash, config=config, pack=loaded, run=run
     )
+    log_mappers(store)
+    return closed
+
+
+def log_mappers(store: Store) -> None:
+    """A log line for every mapper: how well it fits and how alike its moves are (Table 2 of the paper)."""
     for row in find_input(stage.STAGE, store).table().to_pylist():
         if row["status"] == "ok":
             get_run_logger().info(
@@ -131,4 +134,3 @@ def train_mappers(
                 row["similarity_mean"],
                 row["similarity_std"],
             )
-    return closed
