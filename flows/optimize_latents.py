@@ -45,14 +45,17 @@ def optimize_latents(
     mode: Annotated[
         Literal["edit", "free"] | None, Field(description="edit stays near the source latent; free follows the text.")
     ] = None,
-    space: Annotated[Literal["w_plus", "styles"] | None, Field(description="What is optimised.")] = None,
+    space: Annotated[Literal["w", "w_plus", "styles"] | None, Field(description="What is optimised.")] = None,
     start: Annotated[
         Literal["latent", "mean"] | None, Field(description="Start from the source latent or the mean face.")
     ] = None,
     start_noise: Annotated[
         float | None, Field(ge=0, le=10, description="Noise on the start, in parts of the distance from the mean face.")
     ] = None,
-    seed: Annotated[int | None, Field(ge=0, description="Seed of that noise.")] = None,
+    search_noise: Annotated[
+        float | None, Field(ge=0, le=100, description="Noise during the search, falling to 0, in the same unit.")
+    ] = None,
+    seed: Annotated[int | None, Field(ge=0, description="Seed of both noises.")] = None,
     num_steps: p.Steps = None,
     learning_rate: p.LearningRate = None,
     clip_weight: p.ClipWeight = None,
@@ -82,6 +85,7 @@ def optimize_latents(
         "space": space,
         "start": start,
         "start_noise": start_noise,
+        "search_noise": search_noise,
         "seed": seed,
         "num_steps": num_steps,
         "learning_rate": learning_rate,

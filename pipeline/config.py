@@ -162,8 +162,9 @@ class OptimizedLatentsConfig(StageConfig):
         default="edit",
         description="edit: stay near the source latent; free: only the text counts, l2 and identity weights are 0.",
     )
-    space: Literal["w_plus", "styles"] = Field(
-        default="w_plus", description="What is optimised: w_plus, or styles with toRGB layers left alone."
+    space: Literal["w", "w_plus", "styles"] = Field(
+        default="w_plus",
+        description="What is optimised: w_plus; w, one move for all rows of w_plus; or styles, toRGB left alone.",
     )
     start: Literal["latent", "mean"] = Field(
         default="latent", description="Where the search starts: the source latent or the mean face."
@@ -174,7 +175,14 @@ class OptimizedLatentsConfig(StageConfig):
         le=10,
         description="Noise on the start, in parts of the source's distance from the mean face; every pair has its own.",
     )
-    seed: int = Field(default=0, ge=0, le=MAX_SEED, description="Seed of the noise.")
+    search_noise: float = Field(
+        default=0.0,
+        ge=0,
+        le=100,
+        description="Noise added to the latent at every step, in the same unit, falling to 0 over three quarters of "
+        "the steps; leads the search over plateaus, where the loss has no gradient.",
+    )
+    seed: int = Field(default=0, ge=0, le=MAX_SEED, description="Seed of both noises.")
     num_steps: int = Field(
         default=300, ge=2, description="Steps of a pair at most; from 2, as the first has learning rate 0."
     )

@@ -22,6 +22,7 @@ from pipeline.edit_loss import EditLoss, EditWeights, SourceEmbeddings, TextTarg
 from pipeline.models.stylegan2 import Generator
 
 FINITE = "must stay finite"
+NOISE_RAMP = 0.75  # share of the steps over which the search noise falls to 0
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,14 @@ def learning_rate(step: int, num_steps: int, *, peak: float, rampup: float, ramp
     return peak * fall * min(1.0, t / rampup)
 
 
+def search_noise(step: int, num_steps: int) -> float:
+    """Share of the search noise at a step: ``max(0, 1 - t / 0.75)^2`` with ``t = step / num_steps``; 0 at the last.
+
+    Source: the projector of StyleGAN2 (Karras et al. 2020), which explores the latent space the same way.
+    """
+    return 0.0 if step + 1 >= num_steps else max(0.0, 1 - step / num_steps / NOISE_RAMP) ** 2
+
+
 def pair_seed(seed: int, latent_id: str, prompt_id: str) -> int:
     """Seed of a pair's start, from names alone: the same in every batch and on every machine."""
     digest = hashlib.sha256(f"{seed}\0{latent_id}\0{prompt_id}".encode()).digest()
@@ -102,21 +111,38 @@ class _Space:
             return vectors
         return self.generator.styles(vectors.view(len(vectors), self.generator.space.num_ws, -1))
 
-    def start(self, source: Float[Tensor, "x"], seed: int) -> Float[Tensor, "x"]:
+    def tied(self, entries: Float[Tensor, "x"]) -> Float[Tensor, "x"]:
+        """Entries as the space allows them: in w the first row's, for all rows."""
+        if self.config.space != "w":
+            return entries
+        rows = entries.view(self.generator.space.num_ws, -1)
+        return rows[:1].expand_as(rows).reshape(-1)
+
+    def of_gradient(self, gradient: Float[Tensor, "x"]) -> Float[Tensor, "x"]:
+        """A gradient as the space allows it: 0 where nothing may move; in w the sum over the rows, for all rows."""
+        if self.config.space != "w":
+            return gradient * self.movable
+        rows = gradient.view(self.generator.space.num_ws, -1)
+        return rows.sum(dim=0).expand_as(rows).reshape(-1)
+
+    def start(self, source: Float[Tensor, "x"], rng: torch.Generator) -> Float[Tensor, "x"]:
         """Where a pair's search begins."""
         start = source if self.config.start == "latent" else self.mean
         if self.config.start_noise == 0:
             return start.clone()
-        noise = torch.randn(start.shape, generator=torch.Generator().manual_seed(seed)).to(start)
-        scale = self.config.start_noise * (source - self.mean).square().mean().sqrt()
-        return start + scale * noise * self.movable
+        return start + self.config.start_noise * self.tied(self.noise(source, rng))
+
+    def noise(self, source: Float[Tensor, "x"], rng: torch.Generator) -> Float[Tensor, "x"]:
+        """Noise of the source's distance from the mean, root mean square over the entries."""
+        scale = (source - self.mean).square().mean().sqrt()
+        return scale * torch.randn(source.shape, generator=rng).to(source) * self.movable
 
 
 class _Slot:
     """A pair at work."""
 
-    def __init__(self, number: int, pair: Pair, source: Tensor, start: Tensor) -> None:
-        self.number, self.pair, self.source = number, pair, source
+    def __init__(self, number: int, pair: Pair, source: Tensor, start: Tensor, rng: torch.Generator) -> None:
+        self.number, self.pair, self.source, self.rng = number, pair, source, rng
         self.vector = start.clone().requires_grad_()
         self.optimizer = torch.optim.Adam([self.vector], fused=True)
         self.embeddings: SourceEmbeddings
@@ -125,9 +151,11 @@ class _Slot:
         self.flat_loss, self.flat_since = math.inf, 0
         self.step = 0
 
-    def record(self, loss: float, terms: list[float], *, tolerance: float) -> None:
-        """Note a step's loss, and its vector where none was better."""
+    def record(self, loss: float, terms: list[float], *, noisy: bool, tolerance: float) -> None:
+        """Note a step's loss, and its vector where none was better; a loss under noise is not the vector's own."""
         self.outcome.curve.append([loss, *terms])
+        if noisy:
+            return
         if loss < self.best_loss:
             self.best, self.best_loss = self.vector.detach().clone(), loss
             self.outcome.best_step = self.step
@@ -209,8 +237,8 @@ def _seat(
         return []
     with torch.no_grad():
         source = space.of_latent(pair.w_plus[None].to(space.mean.device))
-    start = space.start(source, pair_seed(config.seed, pair.latent_id, pair.prompt_id))
-    return [_Slot(number, pair, source, start)]
+    rng = torch.Generator().manual_seed(pair_seed(config.seed, pair.latent_id, pair.prompt_id))
+    return [_Slot(number, pair, source, space.start(source, rng), rng)]
 
 
 def _embed(slots: list[_Slot], space: _Space, loss: EditLoss) -> None:
@@ -230,8 +258,10 @@ def _step(
 ) -> list[tuple[_Slot, Outcome]]:
     """One step of every slot; the slots that ended."""
     vectors = torch.stack([slot.vector for slot in slots])
-    images = space.generator.render(space.styles(vectors))
     sources = torch.stack([slot.source for slot in slots])
+    noise = [config.search_noise * search_noise(slot.step, config.num_steps) for slot in slots]
+    moved = [x + k * space.noise(s.source, s.rng) if k else x for x, s, k in zip(vectors, slots, noise, strict=True)]
+    images = space.generator.render(space.styles(torch.stack(moved)))
     identity = [slot.embeddings.identity for slot in slots if slot.embeddings.identity is not None]
     terms = loss.terms(
         images,
@@ -253,14 +283,14 @@ def _step(
             error = f"the loss {FINITE}; it became {losses[i]} at step {slot.step}. Lower the learning rate or weights."
             ended.append((slot, slot.fail(error)))
             continue
-        slot.record(losses[i], rows[i], tolerance=config.tolerance)
+        slot.record(losses[i], rows[i], noisy=noise[i] > 0, tolerance=config.tolerance)
         if config.image_interval and slot.step % config.image_interval == 0:
             slot.outcome.images.append((slot.step, _picture(images[i].detach())))
-        stop = _stop(slot, config)
+        stop = None if noise[i] else _stop(slot, config)
         if stop:
             ended.append((slot, slot.finish(stop)))
         else:
-            _update(slot, gradients[i] * space.movable, config)
+            _update(slot, space.of_gradient(gradients[i]), config)
     return ended
 
 

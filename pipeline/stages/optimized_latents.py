@@ -127,7 +127,7 @@ def _result(latent_id: str, prompt_id: str, outcome: Outcome, config: OptimizedL
     done = outcome.vector is not None
     losses = outcome.curve[outcome.best_step] if done else [None] * (1 + len(TERMS))
     return {
-        "space": config.space,
+        "space": "styles" if config.space == "styles" else "w_plus",  # a move in w is one in w_plus
         "vector": outcome.vector,
         "start_seed": pair_seed(config.seed, latent_id, prompt_id),
         "steps": len(outcome.curve),

@@ -4,7 +4,7 @@ import torch
 
 from pipeline.config import OptimizedLatentsConfig, recommended
 from pipeline.edit_loss import EditLoss, EditWeights, TextTarget, text_target
-from pipeline.optimization import Outcome, Pair, learning_rate, optimize, pair_seed
+from pipeline.optimization import Outcome, Pair, learning_rate, optimize, pair_seed, search_noise
 from pipeline.pack import Pack
 from pipeline.prompts import check_prompts
 from pipeline.sampling import sample_w_plus
@@ -41,7 +41,13 @@ def test_learning_rate_is_the_published_schedule():
 
 @pytest.mark.parametrize(
     "changes",
-    [{}, {"space": "styles"}, {"mode": "free", "start": "mean", "start_noise": 0.5}, {"start_noise": 0.3, "seed": 5}],
+    [
+        {},
+        {"space": "w"},
+        {"space": "styles"},
+        {"mode": "free", "start": "mean", "start_noise": 0.5},
+        {"start_noise": 0.3, "seed": 5},
+    ],
 )
 def test_optimize_lowers_the_loss_and_keeps_the_best(tiny_pack: Pack, changes: dict):
     config = OptimizedLatentsConfig(**{**SHORT.model_dump(), **changes})
@@ -66,15 +72,53 @@ def test_optimize_vector_is_that_of_the_best_loss(tiny_pack: Pack):
     assert outcome.curve[outcome.best_step][3] == pytest.approx(l2, rel=1e-4)
 
 
-@pytest.mark.parametrize("space", ["w_plus", "styles"])
+@pytest.mark.parametrize("space", ["w", "w_plus", "styles"])
 def test_optimize_a_pair_does_not_depend_on_its_batch(tiny_pack: Pack, space: str):
     pairs = make_pairs(tiny_pack, num_latents=3)
-    changes = {"space": space, "start_noise": 0.2}
+    changes = {"space": space, "start_noise": 0.2, "search_noise": 0.2}
     together = run(tiny_pack, pairs, OptimizedLatentsConfig(**{**SHORT.model_dump(), **changes, "batch_size": 4}))
     alone = run(tiny_pack, pairs[::-1], OptimizedLatentsConfig(**{**SHORT.model_dump(), **changes, "batch_size": 1}))
     for a, b in zip(together, alone[::-1], strict=True):
         np.testing.assert_allclose(a.curve, b.curve, **OPTIMIZED)
         np.testing.assert_allclose(a.vector, b.vector, **OPTIMIZED)
+
+
+def test_optimize_in_w_moves_all_rows_alike_even_from_a_latent_of_many_rows(tiny_pack: Pack):
+    (pair,) = make_pairs(tiny_pack, num_latents=1)[:1]
+    rows = sample_w_plus(tiny_pack.generator, range(len(pair.w_plus)), psi=0.7)[:, 0]
+    pair = Pair(pair.latent_id, pair.prompt_id, rows, pair.text)
+    config = OptimizedLatentsConfig(**{**SHORT.model_dump(), "space": "w", "start_noise": 0.1, "search_noise": 0.5})
+    (outcome,) = run(tiny_pack, [pair], config)
+    assert outcome.vector is not None
+    moves = torch.from_numpy(outcome.vector).view_as(rows) - rows
+    assert float(moves.norm(dim=1).min()) > 0.1
+    torch.testing.assert_close(moves, moves[:1].expand_as(moves), atol=1e-6, rtol=0)
+
+
+def test_search_noise_falls_to_zero_and_is_never_on_at_the_last_step():
+    assert [search_noise(step, 8) for step in range(8)] == pytest.approx(
+        [1.0, (5 / 6) ** 2, (4 / 6) ** 2, 0.25, (2 / 6) ** 2, (1 / 6) ** 2, 0.0, 0.0]
+    )
+    assert search_noise(1, 2) == 0.0
+
+
+def test_optimize_keeps_no_vector_and_ends_no_pair_while_there_is_noise(tiny_pack: Pack):
+    changes = {"search_noise": 2.0, "patience": 1, "tolerance": 10.0}
+    config = OptimizedLatentsConfig(**{**SHORT.model_dump(), **changes, "num_steps": 40})
+    for outcome in run(tiny_pack, make_pairs(tiny_pack), config):
+        assert outcome.best_step >= 30
+        assert outcome.stop == "flat"
+        assert len(outcome.curve) == 32  # the last noise is at step 29; one clean step sets the mark, one gains nothing
+
+
+def test_optimize_search_noise_follows_from_the_seed(tiny_pack: Pack):
+    pairs = make_pairs(tiny_pack, num_latents=1)
+    still, first, again = (
+        run(tiny_pack, pairs, OptimizedLatentsConfig(**{**SHORT.model_dump(), "search_noise": k})) for k in (0, 1, 1)
+    )
+    assert still[0].curve != first[0].curve
+    assert first[0].curve == again[0].curve
+    assert first[0].curve[0][3] == 0  # the distance is that of the latent, not of its noisy copy
 
 
 def test_optimize_styles_leaves_torgb_alone(tiny_pack: Pack):
