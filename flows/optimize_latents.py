@@ -53,7 +53,7 @@ def optimize_latents(
         float | None, Field(ge=0, le=10, description="Noise on the start, in parts of the distance from the mean face.")
     ] = None,
     search_noise: Annotated[
-        float | None, Field(ge=0, le=100, description="Noise during the search, falling to 0, in the same unit.")
+        float | None, Field(ge=0, le=100, description="Noise at every step but the last, in the same unit.")
     ] = None,
     seed: Annotated[int | None, Field(ge=0, description="Seed of both noises.")] = None,
     num_steps: p.Steps = None,

@@ -54,6 +54,10 @@ def train_mappers(
     direction_weight: p.DirectionWeight = None,
     l2_weight: p.L2Weight = None,
     identity_weight: p.IdentityWeight = None,
+    search_noise: Annotated[
+        float | None,
+        Field(ge=0, le=100, description="Noise on the moved latents, in parts of the distance from the mean face."),
+    ] = None,
     templates: p.TextForms = None,
     validation_share: Annotated[
         float | None, Field(gt=0, lt=1, description="Share of the latents kept for validation.")
@@ -85,6 +89,7 @@ def train_mappers(
         "direction_weight": direction_weight,
         "l2_weight": l2_weight,
         "identity_weight": identity_weight,
+        "search_noise": search_noise,
         "templates": templates,
         "validation_share": validation_share,
         "validation_interval": validation_interval,

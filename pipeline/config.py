@@ -179,8 +179,8 @@ class OptimizedLatentsConfig(StageConfig):
         default=0.0,
         ge=0,
         le=100,
-        description="Noise added to the latent at every step, in the same unit, falling to 0 over three quarters of "
-        "the steps; leads the search over plateaus, where the loss has no gradient.",
+        description="Noise added to the latent at every step but the last, in the same unit: leads over plateaus of "
+        "the loss, and away from latents that please CLIP by a hair.",
     )
     seed: int = Field(default=0, ge=0, le=MAX_SEED, description="Seed of both noises.")
     num_steps: int = Field(
@@ -229,6 +229,13 @@ class MappersConfig(StageConfig):
     direction_weight: Weight = Field(default=0.0, description="Weight of the directional CLIP loss.")
     l2_weight: Weight = Field(default=0.8, description="Weight of the mean squared distance to the source latent.")
     identity_weight: Weight = Field(default=0.1, description="Weight of the identity loss.")
+    search_noise: float = Field(
+        default=0.0,
+        ge=0,
+        le=100,
+        description="Noise added to the moved latents, in parts of their distance from the mean face, in training and "
+        "validation: away from latents that please CLIP by a hair.",
+    )
     templates: str = Field(
         default="none", description="Prompt templates to average: imagenet_79, imagenet_80 or none, as published."
     )

@@ -30,6 +30,7 @@ BETAS, EPS = (0.95, 0.999), 1e-5  # the published optimiser's
 LOOKAHEAD_ALPHA, LOOKAHEAD_STEPS = 0.5, 6
 EMBED_BATCH = 32  # source images embedded at a time
 VALIDATION_BATCH = 16  # images validated at a time, at least one latent with all prompts
+VALIDATION_NUMBER = 2**32 - 1  # no training has so many updates
 SPLITS = ("train", "validation")
 
 
@@ -47,16 +48,18 @@ class Latents:
 
     Attributes:
         x: w_plus [n, l, d] or styles [n, s].
+        spread: distance of each from the mean face, root mean square over its entries, [n].
         sources: embeddings of the unedited images, computed once.
     """
 
     x: Tensor
+    spread: Float[Tensor, "n"]
     sources: SourceEmbeddings
 
     def rows(self, index: Int[Tensor, "b"] | slice) -> "Latents":
         """Some of the latents."""
         identity = None if self.sources.identity is None else self.sources.identity[index]
-        return Latents(self.x[index], SourceEmbeddings(self.sources.clip[index], identity))
+        return Latents(self.x[index], self.spread[index], SourceEmbeddings(self.sources.clip[index], identity))
 
 
 @dataclass(frozen=True)
@@ -114,6 +117,11 @@ def batch_rows(seed: int, step: int, num_latents: int, batch_size: int) -> Int[T
     return torch.randperm(num_latents, generator=generator)[place * batch_size : (place + 1) * batch_size]
 
 
+def noise_seed(seed: int, number: int) -> int:
+    """Seed of a draw of search noise; updates count from 0, ``VALIDATION_NUMBER`` is the validation's only draw."""
+    return int(np.random.SeedSequence([seed, number]).generate_state(1, np.uint64)[0]) >> 1
+
+
 def prepare_latents(
     generator: Generator, loss: EditLoss, w_plus: Float[Tensor, "n l d"], config: MappersConfig
 ) -> Latents:
@@ -126,7 +134,11 @@ def prepare_latents(
         x.append(styles if config.kind == "styles" else part)
         clip.append(found.clip)
         identity += [] if found.identity is None else [found.identity]
-    return Latents(torch.cat(x), SourceEmbeddings(torch.cat(clip), torch.cat(identity) if identity else None))
+    found, w_avg = torch.cat(x), generator.mapping.w_avg.expand(1, generator.space.num_ws, -1)
+    with torch.no_grad():
+        mean = generator.styles(w_avg) if config.kind == "styles" else w_avg
+        spread = (found - mean).flatten(1).square().mean(dim=1).sqrt()
+    return Latents(found, spread, SourceEmbeddings(torch.cat(clip), torch.cat(identity) if identity else None))
 
 
 class MapperTraining:
@@ -154,6 +166,7 @@ class MapperTraining:
         self.generator, self.loss, self.tasks, self.config = generator, loss, tasks, config
         self.train, self.validation = train, validation
         self.device = train.x.device
+        self.validation_noise = self.noise(validation, seed=noise_seed(config.seed, VALIDATION_NUMBER))
         self.bank = MapperBank(_fresh_mappers(generator, tasks, config))
         self.bank.parameters = {k: v.detach().to(self.device).requires_grad_() for k, v in self.bank.parameters.items()}
         leaves = list(self.bank.parameters.values())
@@ -183,16 +196,19 @@ class MapperTraining:
                     save(self.state())
         return [self._result(i) for i in range(len(self.tasks))]
 
-    def judge(self, latents: Latents) -> tuple[Float[Tensor, "p b"], Float[Tensor, "p b k"]]:
+    def judge(
+        self, latents: Latents, noise: Tensor | None = None
+    ) -> tuple[Float[Tensor, "p b"], Float[Tensor, "p b k"]]:
         """Loss and unweighted terms of every prompt on every latent; differentiable in the mappers' weights.
 
+        ``noise``, shaped as the latents, is added to the moved latents of every prompt.
         ``l2`` is the mean over a latent's entries, for styles the sum over layers of each layer's mean, as the
         published weight of 0.8 assumes.
         """
         num_prompts, num_latents = len(self.tasks), len(latents.x)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self._autocast):
             delta = self.config.residual_scale * self.bank.moves(latents.x)
-            moved = (latents.x + delta).flatten(0, 1)
+            moved = (latents.x + delta if noise is None else latents.x + delta + noise).flatten(0, 1)
             images = self.generator.render(moved if self.config.kind == "styles" else self.generator.styles(moved))
             identity = latents.sources.identity
             terms = self.loss.terms(
@@ -208,6 +224,16 @@ class MapperTraining:
         terms = terms.float().unflatten(0, (num_prompts, num_latents))
         return (terms * self.weights[:, None]).sum(dim=2), terms
 
+    def noise(self, latents: Latents, *, seed: int) -> Tensor | None:
+        """Search noise for latents, from the seed alone; None where there is none. ToRGB layers get none."""
+        if self.config.search_noise == 0:
+            return None
+        draw = torch.randn(latents.x.shape, generator=torch.Generator().manual_seed(seed)).to(self.device)
+        if self.config.kind == "styles":
+            for layer in self.generator.space.layers:
+                draw[:, layer.slice] *= float(not layer.is_torgb)
+        return self.config.search_noise * latents.spread.view(-1, *[1] * (draw.ndim - 1)) * draw
+
     @property
     def _autocast(self) -> bool:
         return self.config.mixed_precision and self.device.type == "cuda"
@@ -219,7 +245,8 @@ class MapperTraining:
 
     def _update(self) -> None:
         rows = batch_rows(self.config.seed, self.step, len(self.train.x), self.config.batch_size)
-        losses, terms = self.judge(self.train.rows(rows.to(self.device)))
+        batch = self.train.rows(rows.to(self.device))
+        losses, terms = self.judge(batch, self.noise(batch, seed=noise_seed(self.config.seed, self.step)))
         parameters = list(self.bank.parameters.values())
         gradients = torch.autograd.grad(losses.mean(dim=1).sum(), parameters)
         self._drop_failed(losses.detach().mean(dim=1), gradients)
@@ -242,8 +269,10 @@ class MapperTraining:
         step = max(1, VALIDATION_BATCH // len(self.tasks))
         parts = []
         for start in range(0, len(self.validation.x), step):
+            part = slice(start, start + step)
+            noise = None if self.validation_noise is None else self.validation_noise[part]
             with torch.no_grad():
-                parts.append(self.judge(self.validation.rows(slice(start, start + step))))
+                parts.append(self.judge(self.validation.rows(part), noise))
         losses = torch.cat([part[0] for part in parts], dim=1).mean(dim=1)
         terms = torch.cat([part[1] for part in parts], dim=1).mean(dim=1)
         self._log(1, losses, terms)
@@ -343,6 +372,8 @@ def train_mappers(
     ``clip * (1 - <E(G(w_hat)), t>) + l2 * mean((w_hat - w)^2) + identity * (1 - <R(G(w_hat)), R(G(w))>)`` plus the
     directional loss where it has a weight, ``w_hat = w + residual_scale * M(w)``; RAdam with Lookahead (Ranger
     without its centralised gradients, which neither torch nor timm has).
+
+    With search noise the expected loss of ``w_hat + noise`` is minimised instead; validation has a draw of its own.
 
     Args:
         generator: its images are judged.

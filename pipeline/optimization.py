@@ -22,7 +22,6 @@ from pipeline.edit_loss import EditLoss, EditWeights, SourceEmbeddings, TextTarg
 from pipeline.models.stylegan2 import Generator
 
 FINITE = "must stay finite"
-NOISE_RAMP = 0.75  # share of the steps over which the search noise falls to 0
 
 
 @dataclass(frozen=True)
@@ -72,14 +71,6 @@ def learning_rate(step: int, num_steps: int, *, peak: float, rampup: float, ramp
     t = step / num_steps
     fall = 0.5 - 0.5 * math.cos(math.pi * min(1.0, (1 - t) / rampdown))
     return peak * fall * min(1.0, t / rampup)
-
-
-def search_noise(step: int, num_steps: int) -> float:
-    """Share of the search noise at a step: ``max(0, 1 - t / 0.75)^2`` with ``t = step / num_steps``; 0 at the last.
-
-    Source: the projector of StyleGAN2 (Karras et al. 2020), which explores the latent space the same way.
-    """
-    return 0.0 if step + 1 >= num_steps else max(0.0, 1 - step / num_steps / NOISE_RAMP) ** 2
 
 
 def pair_seed(seed: int, latent_id: str, prompt_id: str) -> int:
@@ -259,7 +250,7 @@ def _step(
     """One step of every slot; the slots that ended."""
     vectors = torch.stack([slot.vector for slot in slots])
     sources = torch.stack([slot.source for slot in slots])
-    noise = [config.search_noise * search_noise(slot.step, config.num_steps) for slot in slots]
+    noise = [0.0 if _is_last(slot, config) else config.search_noise for slot in slots]
     moved = [x + k * space.noise(s.source, s.rng) if k else x for x, s, k in zip(vectors, slots, noise, strict=True)]
     images = space.generator.render(space.styles(torch.stack(moved)))
     identity = [slot.embeddings.identity for slot in slots if slot.embeddings.identity is not None]
@@ -303,8 +294,12 @@ def _update(slot: _Slot, gradient: Float[Tensor, "x"], config: OptimizedLatentsC
     slot.step += 1
 
 
+def _is_last(slot: _Slot, config: OptimizedLatentsConfig) -> bool:
+    return slot.step + 1 >= config.num_steps
+
+
 def _stop(slot: _Slot, config: OptimizedLatentsConfig) -> str | None:
-    if slot.step + 1 >= config.num_steps:
+    if _is_last(slot, config):
         return "steps"
     if config.patience and slot.step - slot.flat_since >= config.patience:
         return "flat"

@@ -61,10 +61,12 @@ def test_train_mappers_lowers_the_validation_loss_and_keeps_the_best(tiny_pack: 
         assert mapper.error is None
 
 
-def test_train_mappers_together_is_as_alone(tiny_pack: Pack):
+@pytest.mark.parametrize("noise", [0.0, 2.0])
+def test_train_mappers_together_is_as_alone(tiny_pack: Pack, noise: float):
     tasks = make_tasks(tiny_pack)
-    alone = [train(tiny_pack, [task])[0] for task in tasks]
-    for a, b in zip(train(tiny_pack, tasks), alone, strict=True):
+    config = SHORT.model_copy(update={"search_noise": noise})
+    alone = [train(tiny_pack, [task], config)[0] for task in tasks]
+    for a, b in zip(train(tiny_pack, tasks, config), alone, strict=True):
         assert a.state is not None
         assert b.state is not None
         assert a.losses == pytest.approx(b.losses, rel=1e-2, abs=1e-3)
@@ -76,9 +78,19 @@ class TrainingInterruptedError(Exception):
     """Stands for a kill right after a checkpoint was written."""
 
 
-@pytest.mark.parametrize("after", [1, 2, 4])
-def test_train_mappers_interrupted_ends_with_the_same_bits(tiny_pack: Pack, after: int):
+@pytest.mark.parametrize("kind", ["levels", "single", "styles"])
+def test_train_mappers_search_noise_follows_from_the_seed(tiny_pack: Pack, kind: str):
+    config = SHORT.model_copy(update={"search_noise": 1.0, "kind": kind})
+    first, again = (train(tiny_pack, make_tasks(tiny_pack), config)[0] for _ in range(2))
+    assert first.curve == again.curve
+    still = train(tiny_pack, make_tasks(tiny_pack), config.model_copy(update={"search_noise": 0.0}))[0]
+    assert first.curve[0] != still.curve[0]
+
+
+@pytest.mark.parametrize(("after", "noise"), [(1, 0.0), (2, 1.0), (4, 0.0)])
+def test_train_mappers_interrupted_ends_with_the_same_bits(tiny_pack: Pack, after: int, noise: float):
     tasks = make_tasks(tiny_pack)
+    config = SHORT.model_copy(update={"search_noise": noise})
     checkpoints: list[bytes] = []
 
     def save(data: bytes) -> None:
@@ -87,9 +99,9 @@ def test_train_mappers_interrupted_ends_with_the_same_bits(tiny_pack: Pack, afte
             raise TrainingInterruptedError
 
     with pytest.raises(TrainingInterruptedError):
-        train(tiny_pack, tasks, save=save)
-    resumed = train(tiny_pack, tasks, checkpoint=checkpoints[-1])
-    for a, b in zip(resumed, train(tiny_pack, tasks), strict=True):
+        train(tiny_pack, tasks, config, save=save)
+    resumed = train(tiny_pack, tasks, config, checkpoint=checkpoints[-1])
+    for a, b in zip(resumed, train(tiny_pack, tasks, config), strict=True):
         assert a.state is not None
         assert b.state is not None
         assert all(torch.equal(value, b.state[name]) for name, value in a.state.items())

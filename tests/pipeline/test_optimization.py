@@ -4,7 +4,7 @@ import torch
 
 from pipeline.config import OptimizedLatentsConfig, recommended
 from pipeline.edit_loss import EditLoss, EditWeights, TextTarget, text_target
-from pipeline.optimization import Outcome, Pair, learning_rate, optimize, pair_seed, search_noise
+from pipeline.optimization import Outcome, Pair, learning_rate, optimize, pair_seed
 from pipeline.pack import Pack
 from pipeline.prompts import check_prompts
 from pipeline.sampling import sample_w_plus
@@ -95,20 +95,15 @@ def test_optimize_in_w_moves_all_rows_alike_even_from_a_latent_of_many_rows(tiny
     torch.testing.assert_close(moves, moves[:1].expand_as(moves), atol=1e-6, rtol=0)
 
 
-def test_search_noise_falls_to_zero_and_is_never_on_at_the_last_step():
-    assert [search_noise(step, 8) for step in range(8)] == pytest.approx(
-        [1.0, (5 / 6) ** 2, (4 / 6) ** 2, 0.25, (2 / 6) ** 2, (1 / 6) ** 2, 0.0, 0.0]
-    )
-    assert search_noise(1, 2) == 0.0
-
-
-def test_optimize_keeps_no_vector_and_ends_no_pair_while_there_is_noise(tiny_pack: Pack):
-    changes = {"search_noise": 2.0, "patience": 1, "tolerance": 10.0}
-    config = OptimizedLatentsConfig(**{**SHORT.model_dump(), **changes, "num_steps": 40})
-    for outcome in run(tiny_pack, make_pairs(tiny_pack), config):
-        assert outcome.best_step >= 30
-        assert outcome.stop == "flat"
-        assert len(outcome.curve) == 32  # the last noise is at step 29; one clean step sets the mark, one gains nothing
+def test_optimize_with_search_noise_keeps_the_last_vector_and_its_own_loss(tiny_pack: Pack):
+    (pair,) = make_pairs(tiny_pack, num_latents=1)[:1]
+    changes = {"search_noise": 2.0, "patience": 1, "tolerance": 10.0, "num_steps": 12}
+    (outcome,) = run(tiny_pack, [pair], OptimizedLatentsConfig(**{**SHORT.model_dump(), **changes}))
+    assert (outcome.stop, outcome.best_step, len(outcome.curve)) == ("steps", 11, 12)
+    assert outcome.vector is not None
+    image = tiny_pack.generator(torch.from_numpy(outcome.vector).view(1, *pair.w_plus.shape))
+    distance = 1 - float(tiny_pack.clip.encode_images(image)[0] @ pair.text.target)
+    assert outcome.curve[-1][1] == pytest.approx(distance, abs=1e-5)
 
 
 def test_optimize_search_noise_follows_from_the_seed(tiny_pack: Pack):
