@@ -138,7 +138,9 @@ class Pack:
     @cached_property
     def generator(self) -> Generator:
         """The generator, ready to render."""
-        return self._load_weights(Generator(self.description.generator), GENERATOR_FILE)
+        with torch.device("meta"):
+            network = Generator(self.description.generator)
+        return self._load_weights(network, GENERATOR_FILE)
 
     @cached_property
     def identity(self) -> IdentityNetwork:

@@ -12,6 +12,7 @@ import torch
 from pipeline.checkpoints.e4e import read_e4e
 from pipeline.checkpoints.foreign_file import read_foreign_file
 from pipeline.models.e4e import E4e, E4eConfig
+from tests.flows import test_pack_cli
 from tests.pipeline.checkpoints import encoder_files, test_nvlabs, test_rosinality
 from tests.pipeline.checkpoints import nvlabs_files as nv
 from tests.pipeline.checkpoints import rosinality_files as ro
@@ -46,3 +47,14 @@ def test_encoder_with_18_heads_at_256_px_equals_the_plain_functions(tmp_path: Pa
     with torch.no_grad():
         wanted = encoder_files.e4e(images, {k: v.float() for k, v in state.items()}, average, residual=True)
         torch.testing.assert_close(network.eval()(images), wanted, **IMPORTED_NETWORK)
+
+
+def test_import_of_a_training_snapshot_of_1024_px_peaks_below_three_times_its_size(tmp_path: Path):
+    sizes = {"channel_base": 32768, "channel_max": 512, "z_dim": 512, "w_dim": 512, "mapping_layers": 8}
+    discriminator = nv.nn_parameter_holder()
+    discriminator.weight = torch.nn.Parameter(torch.randn(29_000_000))  # as many as StyleGAN2's
+    networks = [nv.random_generator(1024, seed=seed, **sizes) for seed in (0, 1)]
+    path = nv.save_pickle(tmp_path / "x.pkl", networks[0], other=networks[1], discriminator=discriminator)
+    peak = test_pack_cli.import_in_a_process(path, tmp_path / "pack")["peak"]
+    assert path.stat().st_size > 364e6
+    assert peak < 3 * path.stat().st_size
