@@ -15,7 +15,8 @@ from flows.runners import open_run, use_pack
 from flows.sample_latents import sample_latents
 from flows.score_edits import score_edits
 from flows.train_mappers import train_mappers
-from pipeline.stages.style_directions import load_channel_table
+from pipeline.reference import reference_named
+from pipeline.stages.style_directions import check_measured_as, load_channel_table
 
 MAPPER_SEED = 3_000_000  # of the first latent that mappers are trained on
 
@@ -34,6 +35,7 @@ def edit_dataset(
     templates: p.Templates = "imagenet_79",
     mode: p.DirectionsMode = "screened",
     rule: p.Rule = "paper",
+    reference: p.Reference = None,
     latents_per_shard: p.LatentsPerShard = 64,
     images_per_shard: p.ImagesPerShard = 1_024,
     mapper_latents: Annotated[int, Field(ge=2, description="Latents that mappers are trained on.")] = 1_000,
@@ -52,6 +54,10 @@ def edit_dataset(
     loaded = use_pack(pack, device)
     checked = load_prompts(prompts, loaded)  # a bad list stops the run before it costs anything
     methods = {prompt.method for prompt in checked}
+    switches = reference_named(reference)
+    templates = switches.settings("scores").get("templates", templates)
+    if "global" in methods:
+        check_measured_as(switches, loaded, open_run(run)[0])
     if "global" in methods and mode == "exact":
         load_channel_table(loaded, open_run(run)[0])
     shared: dict[str, Any] = {"run": run, "pack": pack, "device": device}
@@ -74,6 +80,7 @@ def edit_dataset(
             templates=templates,
             mode=mode,
             rule=rule,
+            reference=reference,
             workers=workers,
         )
         stages.append(directions)
@@ -89,12 +96,16 @@ def edit_dataset(
                 psi=psi,
                 workers=workers,
             ),
-            train_mappers(prompts, **shared, training=training, num_steps=mapper_steps, workers=workers),
+            train_mappers(
+                prompts, **shared, training=training, num_steps=mapper_steps, reference=reference, workers=workers
+            ),
         ]
     if "optimize" in methods:
-        stages.append(optimize_latents(prompts, **shared, num_steps=optimization_steps, workers=workers))
+        stages.append(
+            optimize_latents(prompts, **shared, num_steps=optimization_steps, reference=reference, workers=workers)
+        )
     edited: Any = edit_latents(prompts, **shared, strengths=strengths, templates=templates, workers=workers)
-    rendered: Any = render_dataset(**shared, images_per_shard=images_per_shard, workers=workers)
+    rendered: Any = render_dataset(**shared, reference=reference, images_per_shard=images_per_shard, workers=workers)
     scored: Any = score_edits(**shared, templates=templates, workers=workers)
     stages += [edited, rendered, scored, report(**shared)]
     if all(closed["shards_skipped"] >= closed["shards"] for closed in stages):

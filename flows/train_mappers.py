@@ -12,6 +12,7 @@ from flows.runners import finish, open_run, report_dict, run_shards, use_pack, w
 from pipeline.config import MappersConfig, recommended
 from pipeline.prompts import Prompt, of_method
 from pipeline.prompts import templates as check_templates
+from pipeline.reference import reference_named
 from pipeline.shard import find_input
 from pipeline.stages import mappers as stage
 from storage import Store
@@ -55,6 +56,7 @@ def train_mappers(
     l2_weight: p.L2Weight = None,
     identity_weight: p.IdentityWeight = None,
     templates: p.TextForms = None,
+    reference: p.Reference = None,
     validation_share: Annotated[
         float | None, Field(gt=0, lt=1, description="Share of the latents kept for validation.")
     ] = None,
@@ -72,7 +74,7 @@ def train_mappers(
     recommendation, else the published value. Weights in the prompt list come first.
     """
     loaded = use_pack(pack, device)
-    given = {
+    given: dict[str, Any] = {
         "kind": kind,
         "coarse": coarse,
         "medium": medium,
@@ -93,6 +95,7 @@ def train_mappers(
         "checkpoint_interval": checkpoint_interval,
         "shard_size": prompts_per_shard,
     }
+    given |= reference_named(reference).settings(stage.STAGE)
     config = recommended(MappersConfig, loaded.description.settings.get("mapper", {}), given)
     check_templates(config.templates)
     checked = of_method(load_prompts(prompts, loaded), "mapper")

@@ -12,9 +12,9 @@ from pipeline.checkpoints.pickle_globals import as_tensor
 from pipeline.checkpoints.tensor_ledger import TensorLedger
 from pipeline.errors import CheckpointError
 from pipeline.models.mapper import LEVELS, Level, Mapper, MapperConfig
+from pipeline.reference import LAST_PUBLISHED_LAYER
 from pipeline.style_space import StyleLayer, StyleSpace
 
-PUBLISHED_LAST_LAYER = 16  # the published table stops at 128 px: 5,376 rows at 1024 px
 PUBLISHED_SCALE = 0.1  # the published code adds 0.1 M(w) to w
 PUBLISHED_NAMES = {"course_mapping": "coarse", "medium_mapping": "medium", "fine_mapping": "fine", "mapping": "single"}
 
@@ -78,7 +78,7 @@ def read_fs3(tree: Any, space: StyleSpace, *, source: str) -> tuple[list[StyleLa
     tensor = as_tensor(tree)
     shape = () if tensor is None else tensor.shape
     layers = list(space.editable)
-    published = [layer for layer in layers if layer.index <= PUBLISHED_LAST_LAYER]
+    published = [layer for layer in layers if layer.index <= LAST_PUBLISHED_LAYER]
     for candidate in (layers, published):
         count = sum(layer.num_channels for layer in candidate)
         if tensor is not None and len(shape) == 2 and shape[0] == count:

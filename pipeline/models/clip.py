@@ -72,6 +72,10 @@ class Clip:
         x = resize_normalize(images.to(self.device), self.image_size, mean=self.mean, std=self.std)
         return unit_vectors(self.model.encode_image(x))
 
+    def encode_prepared(self, images: Float[Tensor, "n 3 s s"]) -> Float[Tensor, "n d"]:
+        """Unit embeddings of images that are the model's input as they are; differentiable in the images."""
+        return unit_vectors(self.model.encode_image(images.to(self.device)))
+
     def encode_texts(self, texts: Sequence[str]) -> Float[Tensor, "n d"]:
         """Unit embeddings of texts, each as it stands.
 

@@ -68,7 +68,9 @@ def run_mappers_shard(
                 errors[prompt.prompt_id] = str(error)
         trained: dict[str, TrainedMapper] = {}
         if tasks:
-            loss = EditLoss.of_pack(pack, [task.text.weights for task in tasks.values()])
+            loss = EditLoss.of_pack(
+                pack, [task.text.weights for task in tasks.values()], preprocess=config.clip_preprocess
+            )
             found = train_mappers(
                 pack.generator,
                 loss,
