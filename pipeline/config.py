@@ -62,6 +62,14 @@ class LatentsConfig(StageConfig):
     shard_size: Count = Field(default=64, description="Latents per shard.")
 
 
+class ImportedLatentsConfig(StageConfig):
+    """Latents read from a file."""
+
+    name: str = Field(description="Name of the file, which names the latents.")
+    sha256: str = Field(description="Of the file's contents.")
+    shard_size: Count = Field(default=64, description="Latents per shard.")
+
+
 class StyleStatisticsConfig(StageConfig):
     """Mean and standard deviation of every style channel."""
 
@@ -248,8 +256,11 @@ class MappersConfig(StageConfig):
     """Training of latent mappers (StyleCLIP section 5); defaults are the paper's where nothing else is said."""
 
     performance_only: ClassVar[frozenset[str]] = frozenset({"checkpoint_interval"})
-    switches: ClassVar[frozenset[str]] = frozenset({"clip_preprocess", "l2_reduction"})
+    switches: ClassVar[frozenset[str]] = frozenset({"clip_preprocess", "l2_reduction", "reuse_mappers"})
 
+    reuse_mappers: bool = Field(
+        default=True, description="Take a prompt's mapper from the pack where it holds one of the prompt's name."
+    )
     kind: Literal["levels", "single", "styles"] = Field(
         default="levels",
         description="levels: a network each for coarse, medium and fine rows of w_plus; single: one for all; styles: "

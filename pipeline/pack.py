@@ -39,6 +39,12 @@ STATISTICS_FILE = "style_statistics.parquet"
 DIRECTIONS_FILE = "channel_directions.parquet"
 DEFAULT_PACK = "peeps"
 
+
+def mapper_file(prompt_id: str) -> str:
+    """The pack's file of an imported mapper, which serves the prompt of that name."""
+    return f"mapper-{prompt_id}.safetensors"
+
+
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
 

@@ -90,6 +90,11 @@ class ForeignTensor:
         if len(self.shape) != len(self.stride):
             raise ValueError("a tensor with more or fewer strides than axes")
 
+    def rows(self, start: int, stop: int) -> "ForeignTensor":
+        """Entries ``start`` up to, not including, ``stop`` of the first axis; nothing is read."""
+        offset = self.offset + start * self.stride[0]
+        return ForeignTensor(self.storage, offset, (stop - start, *self.shape[1:]), self.stride)
+
     def load(self) -> Tensor:
         """A copy in memory, contiguous, in the file's own element type.
 

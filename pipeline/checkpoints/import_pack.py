@@ -37,6 +37,7 @@ from pipeline.pack import (
     PACK_FILE,
     STATISTICS_FILE,
     Pack,
+    mapper_file,
     write_pack,
 )
 from pipeline.prompts import slug
@@ -181,7 +182,7 @@ def _read(source: str, wanted: Format | None) -> tuple[str, Format, Any]:
     if kind == "w_plus":
         raise CheckpointError(
             f"{name}: holds w_plus latents, which belong to a run and not to a pack. "
-            f"Read them with pipeline.checkpoints.official.read_w_plus."
+            f"Read them into a run: styleclip import-latents --file {name} --run RUN --pack PACK."
         )
     return name, kind, tree
 
@@ -275,7 +276,7 @@ def _import_mapper(held: list[Any], name: str, draft: _Draft, _: ImportOptions) 
             f"got {found.notes['width']}. It belongs to another generator."
         )
     data = safetensors_bytes(found.state, metadata={"config": found.config.model_dump_json()})
-    file = draft.write(f"mapper-{slug(Path(name).stem) or 'imported'}.safetensors", data)
+    file = draft.write(mapper_file(slug(Path(name).stem) or "imported"), data)
     return ImportedFile(name, "mapper", (file,), found.unused, found.notes)
 
 
