@@ -9,6 +9,7 @@ from pydantic import Field
 from flows import parameters as p
 from flows.runners import finish, open_run, report_dict, run_shards, use_pack
 from pipeline.config import ChannelDirectionsConfig
+from pipeline.reference import reference_named
 from pipeline.shard import find_input
 from pipeline.stages import channel_directions as stage
 
@@ -46,6 +47,7 @@ def channel_directions(
     first_seed: p.FirstSeed = 2_000_000,
     psi: p.Psi = 0.7,
     step: Annotated[float, Field(gt=0, description="Size of the move in standard deviations; the paper uses 5.")] = 5.0,
+    reference: p.Reference = None,
     channels_per_shard: Annotated[int, Field(ge=1, description="Channels per shard.")] = 128,
     images_per_shard: Annotated[
         int, Field(ge=8, multiple_of=8, description="Images per shard; a multiple of 8.")
@@ -63,6 +65,7 @@ def channel_directions(
         shard_size=channels_per_shard,
         images_per_shard=images_per_shard,
         batch_size=batch_size,
+        **reference_named(reference).settings(stage.STAGE),
     )
     loaded = use_pack(pack, device)
     store, other = open_run(run, inputs)

@@ -22,6 +22,7 @@ from flows.pack_cli import pack_app
 FLOWS = {
     "edit-dataset": "The whole chain: prompts and seeds to a scored dataset of edited images.",
     "sample-latents": "Latents from seeds.",
+    "import-latents": "Latents from a file of w_plus that other tools wrote.",
     "style-statistics": "Mean and standard deviation of every style channel.",
     "channel-directions": "What every style channel does to CLIP's embedding.",
     "global-directions": "Prompts to directions in StyleSpace.",

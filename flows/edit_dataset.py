@@ -8,6 +8,7 @@ from pydantic import Field
 from flows import parameters as p
 from flows.edit_latents import edit_latents
 from flows.global_directions import global_directions, load_prompts
+from flows.import_latents import import_latents
 from flows.optimize_latents import optimize_latents
 from flows.render_dataset import render_dataset
 from flows.report import report
@@ -15,7 +16,11 @@ from flows.runners import open_run, use_pack
 from flows.sample_latents import sample_latents
 from flows.score_edits import score_edits
 from flows.train_mappers import train_mappers
-from pipeline.stages.style_directions import load_channel_table
+from pipeline.config import MappersConfig
+from pipeline.prompts import of_method
+from pipeline.reference import reference_named
+from pipeline.stages import mappers
+from pipeline.stages.style_directions import check_measured_as, load_channel_table
 
 MAPPER_SEED = 3_000_000  # of the first latent that mappers are trained on
 
@@ -25,6 +30,9 @@ def edit_dataset(
     prompts: p.PromptList,
     run: p.RunUri,
     pack: p.PackUri = "peeps",
+    latents: Annotated[
+        str | None, Field(description="File of w_plus latents (.npy, .pt, .pth) to edit instead of seeds; none: seeds.")
+    ] = None,
     num_latents: p.NumLatents = 16,
     first_seed: p.FirstSeed = 0,
     psi: p.Psi = 0.7,
@@ -34,6 +42,7 @@ def edit_dataset(
     templates: p.Templates = "imagenet_79",
     mode: p.DirectionsMode = "screened",
     rule: p.Rule = "paper",
+    reference: p.Reference = None,
     latents_per_shard: p.LatentsPerShard = 64,
     images_per_shard: p.ImagesPerShard = 1_024,
     mapper_latents: Annotated[int, Field(ge=2, description="Latents that mappers are trained on.")] = 1_000,
@@ -42,7 +51,7 @@ def edit_dataset(
     workers: p.Workers = 1,
     device: p.Device = "auto",
 ) -> dict[str, Any]:
-    """Sample latents, edit them by each prompt's method, render and score all edits, draw the report.
+    """Sample or import latents, edit them by each prompt's method, render and score all edits, draw the report.
 
     A prompt's method is global (a direction in StyleSpace, the default), mapper (a trained network) or optimize (a
     search per latent). Channel directions come from the run, if ``channel-directions`` was run on it, else from the
@@ -52,19 +61,26 @@ def edit_dataset(
     loaded = use_pack(pack, device)
     checked = load_prompts(prompts, loaded)  # a bad list stops the run before it costs anything
     methods = {prompt.method for prompt in checked}
+    switches = reference_named(reference)
+    templates = switches.settings("scores").get("templates", templates)
+    if "global" in methods:
+        check_measured_as(switches, loaded, open_run(run)[0])
     if "global" in methods and mode == "exact":
         load_channel_table(loaded, open_run(run)[0])
     shared: dict[str, Any] = {"run": run, "pack": pack, "device": device}
-    stages: list[Any] = [
-        sample_latents(
+    stages: list[Any] = []
+    if latents is not None:
+        stages.append(import_latents(latents, **shared, latents_per_shard=latents_per_shard, workers=workers))
+    else:
+        sampled = sample_latents(
             **shared,
             num_latents=num_latents,
             first_seed=first_seed,
             psi=psi,
             latents_per_shard=latents_per_shard,
             workers=workers,
-        ),
-    ]
+        )
+        stages.append(sampled)
     if "global" in methods:
         directions = global_directions(
             prompts,
@@ -74,13 +90,14 @@ def edit_dataset(
             templates=templates,
             mode=mode,
             rule=rule,
+            reference=reference,
             workers=workers,
         )
         stages.append(directions)
     if "mapper" in methods:
         training = f"{run.rstrip('/')}/mapper_training"  # latents of its own: a mapper must fit faces it never saw
-        stages += [
-            sample_latents(
+        if mappers.to_train(MappersConfig(), loaded, of_method(checked, "mapper")):  # the others are in the pack
+            sampled = sample_latents(
                 training,
                 pack=pack,
                 device=device,
@@ -88,13 +105,19 @@ def edit_dataset(
                 first_seed=MAPPER_SEED,
                 psi=psi,
                 workers=workers,
-            ),
-            train_mappers(prompts, **shared, training=training, num_steps=mapper_steps, workers=workers),
-        ]
+            )
+            stages.append(sampled)
+        stages.append(
+            train_mappers(
+                prompts, **shared, training=training, num_steps=mapper_steps, reference=reference, workers=workers
+            )
+        )
     if "optimize" in methods:
-        stages.append(optimize_latents(prompts, **shared, num_steps=optimization_steps, workers=workers))
+        stages.append(
+            optimize_latents(prompts, **shared, num_steps=optimization_steps, reference=reference, workers=workers)
+        )
     edited: Any = edit_latents(prompts, **shared, strengths=strengths, templates=templates, workers=workers)
-    rendered: Any = render_dataset(**shared, images_per_shard=images_per_shard, workers=workers)
+    rendered: Any = render_dataset(**shared, reference=reference, images_per_shard=images_per_shard, workers=workers)
     scored: Any = score_edits(**shared, templates=templates, workers=workers)
     stages += [edited, rendered, scored, report(**shared)]
     if all(closed["shards_skipped"] >= closed["shards"] for closed in stages):

@@ -12,6 +12,7 @@ from pipeline.config import ScreeningConfig, StyleDirectionsConfig
 from pipeline.pack import Pack
 from pipeline.prompts import Prompt, check_prompts, of_method, read_prompts
 from pipeline.prompts import templates as check_templates
+from pipeline.reference import reference_named
 from pipeline.stages import style_directions as stage
 
 
@@ -80,6 +81,7 @@ def global_directions(
     mode: p.DirectionsMode = "screened",
     reuse_directions: p.ReuseDirections = True,
     rule: p.Rule = "paper",
+    reference: p.Reference = None,
     workers: p.Workers = 1,
     device: p.Device = "auto",
 ) -> dict[str, Any]:
@@ -88,6 +90,8 @@ def global_directions(
     Channel directions are the run's own, if ``channel-directions`` was run on it, else the pack's; where neither has
     any, the channels that these prompts need are measured first (mode screened).
     """
+    switches = reference_named(reference)
+    templates = switches.settings(stage.STAGE).get("templates", templates)
     check_templates(templates)
     loaded = use_pack(pack, device)
     checked = of_method(load_prompts(prompts, loaded), "global")
@@ -95,14 +99,19 @@ def global_directions(
     store, _ = open_run(run)
     reuse = mode == "screened" and reuse_directions and has_table(run, inputs, loaded)
     screened = mode != "exact" and not reuse
+    stage.check_measured_as(switches, loaded, *open_run(run, inputs), screened=screened)
     if screened:
         screening = ScreeningConfig(
             mode="gradient" if mode == "gradient" else "screened", num_channels=num_channels, templates=templates
         )
         screen(screening, run=run, inputs=inputs, pack=pack, device=device, prompts=checked, workers=workers)
-    config = StyleDirectionsConfig(
-        relevance_threshold=relevance_threshold, num_channels=num_channels, templates=templates, rule=rule
-    )
+    given: dict[str, Any] = {
+        "relevance_threshold": relevance_threshold,
+        "num_channels": num_channels,
+        "templates": templates,
+        "rule": rule,
+    }
+    config = StyleDirectionsConfig(**{**given, **switches.settings(stage.STAGE)})
     channels = load_channels(run, inputs, loaded, screened=screened)
     num_shards = stage.style_directions_num_shards(config, checked)
     reports = run_shards(

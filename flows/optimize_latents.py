@@ -12,6 +12,7 @@ from flows.runners import finish, open_run, report_dict, run_shards, use_pack, w
 from pipeline.config import OptimizedLatentsConfig, recommended
 from pipeline.prompts import Prompt, of_method
 from pipeline.prompts import templates as check_templates
+from pipeline.reference import reference_named
 from pipeline.shard import find_input
 from pipeline.stages import optimized_latents as stage
 
@@ -63,6 +64,7 @@ def optimize_latents(
     l2_weight: p.L2Weight = None,
     identity_weight: p.IdentityWeight = None,
     templates: p.TextForms = None,
+    reference: p.Reference = None,
     tolerance: Annotated[float | None, Field(ge=0, description="A gain of the loss below this counts as none.")] = None,
     patience: Annotated[
         int | None, Field(ge=0, description="Stop a pair after so many steps without gain; 0 never does.")
@@ -80,7 +82,7 @@ def optimize_latents(
     What is not given is the pack's recommendation, else the published value. Weights in the prompt list come first.
     """
     loaded = use_pack(pack, device)
-    given = {
+    given: dict[str, Any] = {
         "mode": mode,
         "space": space,
         "start": start,
@@ -100,6 +102,7 @@ def optimize_latents(
         "batch_size": batch_size,
         "shard_size": pairs_per_shard,
     }
+    given |= reference_named(reference).settings(stage.STAGE)
     config = recommended(OptimizedLatentsConfig, loaded.description.settings.get("optimize", {}), given)
     check_templates(config.templates)
     checked = of_method(load_prompts(prompts, loaded), "optimize")

@@ -57,6 +57,13 @@ Rule = Annotated[
         "times the square root of its effect."
     ),
 ]
+Reference = Annotated[
+    str | None,
+    Field(
+        description="official: the published code's departures from the paper; or single ones, as "
+        "'relevance_base=mean_anchored,uint8=+128'; none: corrected. It wins over other parameters of the same meaning."
+    ),
+]
 # settings that a pack may recommend: none means the pack's recommendation, else the published value
 Steps = Annotated[int | None, Field(ge=1, description="Steps or updates; none means the pack's or the published.")]
 LearningRate = Annotated[

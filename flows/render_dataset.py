@@ -8,6 +8,7 @@ from prefect.cache_policies import NO_CACHE
 from flows import parameters as p
 from flows.runners import finish, open_run, report_dict, run_shards, use_pack
 from pipeline.config import DatasetConfig
+from pipeline.reference import reference_named
 from pipeline.shard import Input, find_input, find_optional_input
 from pipeline.stages import dataset as stage
 from storage import Store
@@ -37,13 +38,16 @@ def render_dataset(
     run: p.RunUri,
     inputs: p.InputsUri = None,
     pack: p.PackUri = "peeps",
+    reference: p.Reference = None,
     images_per_shard: p.ImagesPerShard = 1_024,
     batch_size: p.BatchSize = 16,
     workers: p.Workers = 1,
     device: p.Device = "auto",
 ) -> dict[str, Any]:
     """Render every latent with every edit into RUN/dataset. Needs sample-latents and edit-latents."""
-    config = DatasetConfig(images_per_shard=images_per_shard, batch_size=batch_size)
+    config = DatasetConfig(
+        images_per_shard=images_per_shard, batch_size=batch_size, **reference_named(reference).settings(stage.STAGE)
+    )
     loaded = use_pack(pack, device)
     store, other = open_run(run, inputs)
     latents, edited = _sources(store, other)

@@ -9,6 +9,7 @@ from pydantic import Field
 from flows import parameters as p
 from flows.runners import finish, open_run, report_dict, run_shards, use_pack
 from pipeline.config import StyleStatisticsConfig
+from pipeline.reference import reference_named
 from pipeline.stages import style_statistics as stage
 
 
@@ -37,19 +38,21 @@ def style_statistics(
     psi: p.Psi = 0.7,
     cutoff: Annotated[int | None, Field(ge=0, description="Truncate only this many rows of w_plus; none: all.")] = None,
     ddof: Annotated[int, Field(ge=0, le=1, description="0: population deviation, as published; 1: sample.")] = 0,
+    reference: p.Reference = None,
     samples_per_shard: Annotated[int, Field(ge=1, description="Samples per shard.")] = 2_500,
     workers: p.Workers = 1,
     device: p.Device = "auto",
 ) -> dict[str, Any]:
     """Measure mean and standard deviation of every style channel into RUN/style_statistics."""
-    config = StyleStatisticsConfig(
-        num_samples=num_samples,
-        first_seed=first_seed,
-        psi=psi,
-        cutoff=cutoff,
-        ddof=ddof,
-        shard_size=samples_per_shard,
-    )
+    given: dict[str, Any] = {
+        "num_samples": num_samples,
+        "first_seed": first_seed,
+        "psi": psi,
+        "cutoff": cutoff,
+        "ddof": ddof,
+        "shard_size": samples_per_shard,
+    }
+    config = StyleStatisticsConfig(**{**given, **reference_named(reference).settings(stage.STAGE)})
     loaded = use_pack(pack, device)
     store, _ = open_run(run)
     shared = {"config": config, "run": run, "pack": pack, "device": device}

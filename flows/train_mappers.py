@@ -10,9 +10,11 @@ from flows import parameters as p
 from flows.global_directions import load_prompts, warn_of_unknown_words
 from flows.runners import finish, open_run, report_dict, run_shards, use_pack, warn_of_missing_identity
 from pipeline.config import MappersConfig, recommended
+from pipeline.pack import Pack
 from pipeline.prompts import Prompt, of_method
 from pipeline.prompts import templates as check_templates
-from pipeline.shard import find_input
+from pipeline.reference import reference_named
+from pipeline.shard import Input, find_input
 from pipeline.stages import mappers as stage
 from storage import Store
 
@@ -23,10 +25,17 @@ def mappers_shard(
 ) -> dict[str, Any]:
     """Train the mappers of one range of prompts."""
     store, other = open_run(run, inputs)
-    latents = find_input("latents", other, store)
+    latents = find_latents(config, store, other, use_pack(pack, device), prompts)
     return report_dict(
         stage.run_mappers_shard(config, store, use_pack(pack, device), shard, prompts=prompts, latents=latents)
     )
+
+
+def find_latents(
+    config: MappersConfig, store: Store, other: Store | None, pack: Pack, prompts: list[Prompt]
+) -> Input | None:
+    """The latents to train on; None where the pack holds every prompt's mapper."""
+    return find_input("latents", other, store) if stage.to_train(config, pack, prompts) else None
 
 
 @flow(name="train-mappers")
@@ -59,10 +68,14 @@ def train_mappers(
         Field(ge=0, le=100, description="Noise on the moved latents, in parts of the distance from the mean face."),
     ] = None,
     templates: p.TextForms = None,
+    reference: p.Reference = None,
     validation_share: Annotated[
         float | None, Field(gt=0, lt=1, description="Share of the latents kept for validation.")
     ] = None,
     validation_interval: Annotated[int | None, Field(ge=1, description="Updates between validations.")] = None,
+    reuse_mappers: Annotated[
+        bool, Field(description="Take a prompt's mapper from the pack where one has the prompt's name; off trains.")
+    ] = True,
     seed: Annotated[int | None, Field(ge=0, description="Seed of the first weights and of the batches.")] = None,
     mixed_precision: Annotated[bool | None, Field(description="bfloat16 where there is a GPU.")] = None,
     checkpoint_interval: Annotated[int, Field(ge=1, description="Updates between checkpoints.")] = 500,
@@ -72,11 +85,12 @@ def train_mappers(
 ) -> dict[str, Any]:
     """Train a mapper for every prompt of method mapper into RUN/mappers. Needs sample-latents.
 
-    An interrupted training goes on from its last checkpoint, to the same weights. What is not given is the pack's
-    recommendation, else the published value. Weights in the prompt list come first.
+    A mapper that was imported into the pack under the prompt's name is taken as it is. An interrupted training goes on
+    from its last checkpoint, to the same weights. What is not given is the pack's recommendation, else the published
+    value. Weights in the prompt list come first.
     """
     loaded = use_pack(pack, device)
-    given = {
+    given: dict[str, Any] = {
         "kind": kind,
         "coarse": coarse,
         "medium": medium,
@@ -94,17 +108,19 @@ def train_mappers(
         "validation_share": validation_share,
         "validation_interval": validation_interval,
         "seed": seed,
+        "reuse_mappers": reuse_mappers,
         "mixed_precision": mixed_precision,
         "checkpoint_interval": checkpoint_interval,
         "shard_size": prompts_per_shard,
     }
+    given |= reference_named(reference).settings(stage.STAGE)
     config = recommended(MappersConfig, loaded.description.settings.get("mapper", {}), given)
     check_templates(config.templates)
     checked = of_method(load_prompts(prompts, loaded), "mapper")
     warn_of_unknown_words(checked, loaded)
     warn_of_missing_identity(config.identity_weight, loaded)
     store, other = open_run(run, training)
-    latents = find_input("latents", other, store)
+    latents = find_latents(config, store, other, loaded, checked)
     num_shards = stage.mappers_num_shards(config, checked)
     reports = run_shards(
         mappers_shard,
@@ -130,7 +146,9 @@ def train_mappers(
 def log_mappers(store: Store) -> None:
     """A log line for every mapper: how well it fits and how alike its moves are (Table 2 of the paper)."""
     for row in find_input(stage.STAGE, store).table().to_pylist():
-        if row["status"] == "ok":
+        if row["status"] == "ok" and row["loss"] is None:
+            get_run_logger().info("mapper %r: taken from the pack, not trained", row["prompt"])
+        elif row["status"] == "ok":
             get_run_logger().info(
                 "mapper %r: loss %.3f at update %d; cosine between the moves of different latents %.2f +- %.2f",
                 row["prompt"],

@@ -11,8 +11,11 @@ Padding = tuple[int, int, int, int]
 
 
 def binomial_filter(taps: tuple[float, ...] = (1, 3, 3, 1)) -> Float[Tensor, "k"]:
-    """Separable low-pass filter with sum 1; (1, 3, 3, 1) is StyleGAN2's (Karras 2020, table 1, config E)."""
-    f = torch.tensor(taps, dtype=torch.float32)
+    """Separable low-pass filter with sum 1; (1, 3, 3, 1) is StyleGAN2's (Karras 2020, table 1, config E).
+
+    On the CPU, also while a network is built without memory (``torch.device("meta")``): no file holds it.
+    """
+    f = torch.tensor(taps, dtype=torch.float32, device="cpu")
     return f / f.sum()
 
 

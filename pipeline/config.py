@@ -11,6 +11,9 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 Count = Annotated[int, Field(ge=1)]
 Weight = Annotated[float, Field(ge=0)]
 Psi = Annotated[float, Field(ge=0.0, le=2.0)]
+RelevanceLayers = Literal["all_conv", "res<=128"]
+Rounding = Literal["round", "+127.5", "+128"]
+ClipPreprocess = Literal["clip_normalised", "raw_box"]
 MAX_SEED = 2**63 - 1
 
 
@@ -19,10 +22,16 @@ class StageConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
     performance_only: ClassVar[frozenset[str]] = frozenset({"batch_size"})
+    switches: ClassVar[frozenset[str]] = frozenset()
 
     def identity(self) -> dict[str, Any]:
-        """The settings a result depends on, as JSON values: all but those that only trade memory for speed."""
-        return self.model_dump(mode="json", exclude=set(self.performance_only))
+        """The settings a result depends on, as JSON values: all but those that only trade memory for speed.
+
+        A switch of ``pipeline/reference.py`` stands in it only where it departs from the default, so that a switch new
+        to a stage leaves the hashes of earlier results as they were.
+        """
+        usual = {name for name in self.switches if getattr(self, name) == type(self).model_fields[name].default}
+        return self.model_dump(mode="json", exclude={*self.performance_only, *usual})
 
 
 ConfigT = TypeVar("ConfigT", bound=StageConfig)
@@ -53,8 +62,18 @@ class LatentsConfig(StageConfig):
     shard_size: Count = Field(default=64, description="Latents per shard.")
 
 
+class ImportedLatentsConfig(StageConfig):
+    """Latents read from a file."""
+
+    name: str = Field(description="Name of the file, which names the latents.")
+    sha256: str = Field(description="Of the file's contents.")
+    shard_size: Count = Field(default=64, description="Latents per shard.")
+
+
 class StyleStatisticsConfig(StageConfig):
     """Mean and standard deviation of every style channel."""
+
+    switches: ClassVar[frozenset[str]] = frozenset({"torgb_style"})
 
     num_samples: int = Field(
         default=10_000, ge=2, description="Latents to take the moments over; the paper uses 100,000."
@@ -67,16 +86,36 @@ class StyleStatisticsConfig(StageConfig):
         description="Truncate only this many rows of w_plus (the PyTorch reference: 8); none: all.",
     )
     ddof: int = Field(default=0, ge=0, le=1, description="0: population deviation, as published; 1: sample deviation.")
+    torgb_style: Literal["pre_gain", "post_gain"] = Field(
+        default="pre_gain", description="post_gain: toRGB styles times 1/sqrt(channels), in the table only."
+    )
     shard_size: Count = Field(default=2_500, description="Samples per shard.")
 
 
 class ChannelDirectionsConfig(StageConfig):
     """What each style channel does to CLIP's embedding, measured by rendering."""
 
+    switches: ClassVar[frozenset[str]] = frozenset(
+        {"cutoff", "relevance_base", "relevance_cumulative_bug", "relevance_layers", "uint8"}
+    )
+
     num_images: Count = Field(default=24, description="Images each channel is moved in; the paper uses 100.")
     first_seed: int = Field(default=2_000_000, ge=0, le=MAX_SEED, description="Seed of the first image.")
     psi: Psi = Field(default=0.7, description="Truncation of the images.")
     step: float = Field(default=5.0, gt=0, description="Size of the move in standard deviations; the paper uses 5.")
+    cutoff: int | None = Field(
+        default=None, ge=0, description="Truncate only this many rows of w_plus; none means all."
+    )
+    relevance_base: Literal["sample_anchored", "mean_anchored"] = Field(
+        default="sample_anchored", description="mean_anchored: a channel moves around its mean, not its own value."
+    )
+    relevance_cumulative_bug: bool = Field(
+        default=False, description="Every measured channel stays at its mean for all later ones."
+    )
+    relevance_layers: RelevanceLayers = Field(default="all_conv", description="res<=128: layers to 16 only.")
+    uint8: Rounding = Field(
+        default="round", description="+127.5 or +128: renders are cut to 8 bits so before CLIP sees them."
+    )
     shard_size: Count = Field(default=128, description="Channels per shard, in the order the layers run.")
     images_per_shard: int = Field(
         default=128, ge=8, multiple_of=8, description="Images per shard; a multiple of the 8 that share a batch."
@@ -136,6 +175,8 @@ class ScreeningConfig(StageConfig):
 class StyleDirectionsConfig(StageConfig):
     """From prompts to directions in StyleSpace."""
 
+    switches: ClassVar[frozenset[str]] = frozenset({"guard", "relevance_layers"})
+
     relevance_threshold: float | None = Field(
         default=None,
         ge=0,
@@ -152,11 +193,19 @@ class StyleDirectionsConfig(StageConfig):
     templates: str = Field(
         default="imagenet_79", description="Prompt templates to average: imagenet_79, imagenet_80 or none."
     )
+    guard: Literal["error", "zeros"] = Field(
+        default="error", description="A prompt without a channel above its threshold: a failed row, or no move."
+    )
+    relevance_layers: RelevanceLayers = Field(
+        default="all_conv", description="res<=128: channels of layers to 16 only, whatever the table holds."
+    )
     shard_size: Count = Field(default=256, description="Prompts per shard.")
 
 
 class OptimizedLatentsConfig(StageConfig):
     """Latent optimisation (StyleCLIP section 4); defaults are the published code's where nothing else is said."""
+
+    switches: ClassVar[frozenset[str]] = frozenset({"clip_preprocess", "l2_reduction"})
 
     mode: Literal["edit", "free"] = Field(
         default="edit",
@@ -192,6 +241,12 @@ class OptimizedLatentsConfig(StageConfig):
     clip_weight: Weight = Field(default=1.0, description="Weight of the CLIP distance to the target.")
     direction_weight: Weight = Field(default=0.0, description="Weight of the directional CLIP loss.")
     l2_weight: Weight = Field(default=0.008, description="Weight of the summed squared distance to the source latent.")
+    l2_reduction: Literal["sum", "mean"] = Field(
+        default="sum", description="Of the squared distance; the published weight is made for the sum."
+    )
+    clip_preprocess: ClipPreprocess = Field(
+        default="clip_normalised", description="raw_box: what the published code shows CLIP."
+    )
     identity_weight: Weight = Field(default=0.0, description="Weight of the identity loss.")
     templates: str = Field(
         default="none", description="Prompt templates to average: imagenet_79, imagenet_80 or none, as published."
@@ -209,7 +264,11 @@ class MappersConfig(StageConfig):
     """Training of latent mappers (StyleCLIP section 5); defaults are the paper's where nothing else is said."""
 
     performance_only: ClassVar[frozenset[str]] = frozenset({"checkpoint_interval"})
+    switches: ClassVar[frozenset[str]] = frozenset({"clip_preprocess", "l2_reduction", "reuse_mappers"})
 
+    reuse_mappers: bool = Field(
+        default=True, description="Take a prompt's mapper from the pack where it holds one of the prompt's name."
+    )
     kind: Literal["levels", "single", "styles"] = Field(
         default="levels",
         description="levels: a network each for coarse, medium and fine rows of w_plus; single: one for all; styles: "
@@ -228,6 +287,12 @@ class MappersConfig(StageConfig):
     clip_weight: Weight = Field(default=1.0, description="Weight of the CLIP distance to the target.")
     direction_weight: Weight = Field(default=0.0, description="Weight of the directional CLIP loss.")
     l2_weight: Weight = Field(default=0.8, description="Weight of the mean squared distance to the source latent.")
+    l2_reduction: Literal["mean", "sum"] = Field(
+        default="mean", description="Of the squared distance; the published weight is made for the mean."
+    )
+    clip_preprocess: ClipPreprocess = Field(
+        default="clip_normalised", description="raw_box: what the published code shows CLIP."
+    )
     identity_weight: Weight = Field(default=0.1, description="Weight of the identity loss.")
     search_noise: float = Field(
         default=0.0,
@@ -269,6 +334,10 @@ class EditedLatentsConfig(StageConfig):
 
 class DatasetConfig(StageConfig):
     """Rendering of the edits."""
+
+    switches: ClassVar[frozenset[str]] = frozenset({"uint8"})
+
+    uint8: Rounding = Field(default="round", description="How pixels become 8 bits; x * 127.5 + offset, cut.")
 
     images_per_shard: Count = Field(
         default=1_024, description="About how many images a shard holds; latents are never split."

@@ -11,11 +11,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from kernels import Impl, unit_vectors
-from pipeline.errors import PromptError
+from pipeline.config import ClipPreprocess
+from pipeline.errors import PipelineError, PromptError
 from pipeline.models.clip import Clip
 from pipeline.models.identity import IdentityNetwork
 from pipeline.pack import Pack
 from pipeline.prompts import Prompt, templates
+from pipeline.reference import BOX, raw_box_preprocess
 
 DIRECTION_FLOOR = 1e-3  # a move in CLIP space much shorter than this counts as no move
 
@@ -111,21 +113,42 @@ class EditLoss:
     Args:
         clip: the judge of the text.
         identity: the judge of who it is; None leaves that term 0.
+        preprocess: what CLIP is shown; ``raw_box`` is the published code's (``pipeline/reference.py``).
     """
 
-    def __init__(self, clip: Clip, identity: IdentityNetwork | None) -> None:
-        self.clip, self.identity = clip, identity
+    def __init__(
+        self, clip: Clip, identity: IdentityNetwork | None, *, preprocess: ClipPreprocess = "clip_normalised"
+    ) -> None:
+        self.clip, self.identity, self.preprocess = clip, identity, preprocess
 
     @classmethod
-    def of_pack(cls, pack: Pack, weights: Sequence[EditWeights]) -> "EditLoss":
-        """With the pack's networks; the identity network only where a weight asks for it."""
-        return cls(pack.clip, pack.identity if any(w.identity > 0 for w in weights) else None)
+    def of_pack(
+        cls, pack: Pack, weights: Sequence[EditWeights], *, preprocess: ClipPreprocess = "clip_normalised"
+    ) -> "EditLoss":
+        """With the pack's networks; the identity network only where a weight asks for it.
+
+        Raises:
+            PipelineError: if ``raw_box`` does not fit the sizes.
+        """
+        sizes = (pack.generator.space.resolution, pack.clip.image_size)
+        if preprocess == "raw_box" and any(size % BOX for size in sizes):
+            raise PipelineError(
+                f"clip_preprocess=raw_box needs images and a CLIP of a multiple of {BOX} px; pack "
+                f"{pack.description.name!r} has {sizes[0]} and {sizes[1]} px. Add clip_preprocess=clip_normalised."
+            )
+        return cls(pack.clip, pack.identity if any(w.identity > 0 for w in weights) else None, preprocess=preprocess)
+
+    def embed_images(self, images: Float[Tensor, "n 3 r r"]) -> Float[Tensor, "n d"]:
+        """CLIP's unit embeddings of images in [-1, 1]; differentiable in the images."""
+        if self.preprocess == "raw_box":
+            return self.clip.encode_prepared(raw_box_preprocess(images, self.clip.image_size))
+        return self.clip.encode_images(images)
 
     def embed_sources(self, images: Float[Tensor, "n 3 r r"]) -> SourceEmbeddings:
         """Embeddings of unedited images in [-1, 1], without gradients."""
         with torch.no_grad():
             identity = None if self.identity is None else self.identity.embed(images)
-            return SourceEmbeddings(self.clip.encode_images(images), identity)
+            return SourceEmbeddings(self.embed_images(images), identity)
 
     def terms(
         self,
@@ -163,7 +186,7 @@ class EditLoss:
                     )
                 )
             return torch.cat(rows)
-        embedded = self.clip.encode_images(images)
+        embedded = self.embed_images(images)
         clip = 1 - (embedded * targets).sum(dim=1)
         direction = 1 - move_cosine(embedded - sources.clip, directions)
         same = torch.zeros_like(clip)

@@ -239,6 +239,8 @@ class MapperTraining:
         return self.config.mixed_precision and self.device.type == "cuda"
 
     def _l2(self, delta: Tensor) -> Float[Tensor, "n"]:
+        if self.config.l2_reduction == "sum":
+            return delta.square().flatten(1).sum(dim=1)
         if self.config.kind != "styles":
             return delta.square().flatten(1).mean(dim=1)
         return torch.stack([part.square().mean(dim=1) for part in self.generator.space.split(delta)]).sum(dim=0)

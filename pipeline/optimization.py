@@ -11,6 +11,7 @@ import math
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 import torch
@@ -71,6 +72,11 @@ def learning_rate(step: int, num_steps: int, *, peak: float, rampup: float, ramp
     t = step / num_steps
     fall = 0.5 - 0.5 * math.cos(math.pi * min(1.0, (1 - t) / rampdown))
     return peak * fall * min(1.0, t / rampup)
+
+
+def squared_distance(moves: Float[Tensor, "n x"], reduction: Literal["sum", "mean"]) -> Float[Tensor, "n"]:
+    """Squares of each row added up, or averaged."""
+    return moves.square().sum(dim=1) if reduction == "sum" else moves.square().mean(dim=1)
 
 
 def pair_seed(seed: int, latent_id: str, prompt_id: str) -> int:
@@ -256,7 +262,7 @@ def _step(
     identity = [slot.embeddings.identity for slot in slots if slot.embeddings.identity is not None]
     terms = loss.terms(
         images,
-        l2=(vectors - sources).square().sum(dim=1),
+        l2=squared_distance(vectors - sources, config.l2_reduction),
         sources=SourceEmbeddings(
             torch.cat([slot.embeddings.clip for slot in slots]), torch.cat(identity) if identity else None
         ),

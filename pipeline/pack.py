@@ -39,6 +39,12 @@ STATISTICS_FILE = "style_statistics.parquet"
 DIRECTIONS_FILE = "channel_directions.parquet"
 DEFAULT_PACK = "peeps"
 
+
+def mapper_file(prompt_id: str) -> str:
+    """The pack's file of an imported mapper, which serves the prompt of that name."""
+    return f"mapper-{prompt_id}.safetensors"
+
+
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
 
@@ -138,7 +144,9 @@ class Pack:
     @cached_property
     def generator(self) -> Generator:
         """The generator, ready to render."""
-        return self._load_weights(Generator(self.description.generator), GENERATOR_FILE)
+        with torch.device("meta"):
+            network = Generator(self.description.generator)
+        return self._load_weights(network, GENERATOR_FILE)
 
     @cached_property
     def identity(self) -> IdentityNetwork:

@@ -15,7 +15,6 @@ from typing import Any, Literal, get_args
 import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
-from open_clip import OPENAI_IMAGENET_TEMPLATES
 from pydantic import BaseModel, ConfigDict
 
 from pipeline.errors import PromptError
@@ -90,6 +89,8 @@ def templates(name: str) -> tuple[str, ...]:
     Raises:
         PromptError: for another name.
     """
+    from open_clip import OPENAI_IMAGENET_TEMPLATES  # here, so that what needs no CLIP does not load open_clip
+
     full = tuple(template("{}") for template in OPENAI_IMAGENET_TEMPLATES)
     chosen = {
         "imagenet_80": full,

@@ -1,23 +1,42 @@
 """The published code's departures from the paper, each a switch; ``reference="official"`` turns all of them on.
 
-The default of every switch is the corrected behaviour. The functions here are the arithmetic of those switches that
-belong to no model: preprocessing, the convention of toRGB styles, 8-bit rounding. No stage reads the preset yet.
+The default of every switch is the corrected behaviour. Stages know nothing of presets: a switch is a field of the
+settings of each stage that it concerns, ``Reference.settings`` says which, and the flows pass it on. The functions here
+are the arithmetic of those switches that belong to no model: preprocessing, the convention of toRGB styles, 8-bit
+rounding.
 """
 
 from functools import lru_cache
-from typing import Literal
+from typing import Any, Literal, get_args
 
 import torch
 from jaxtyping import Float, UInt8
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
+from pipeline.config import ClipPreprocess, RelevanceLayers, Rounding
 from pipeline.errors import PipelineError
 from pipeline.style_space import StyleSpace
 
 RAW_BOX_SIZE = 224  # CLIP's input
-RAW_BOX_UP = 7  # 224 / 32: the published optimiser upsamples by 7 and averages over resolution / 32
+BOX = 32  # the published optimiser upsamples by 224 / 32 = 7 and averages over resolution / 32
 FIRST_TRUNCATED = 8  # rows of w_plus that the PyTorch version truncates
+LAST_PUBLISHED_LAYER = 16  # of the published table: 128 px, 5,376 channels at 1024 px
+# switch -> stage -> field of its settings
+CONCERNS: dict[str, dict[str, str]] = {
+    "clip_preprocess": {"optimized_latents": "clip_preprocess", "mappers": "clip_preprocess"},
+    "l2_reduction": {"optimized_latents": "l2_reduction", "mappers": "l2_reduction"},
+    "mapper_pixelnorm_axis": {"mappers": "norm_axis"},
+    "s_truncation": {"style_statistics": "cutoff", "channel_directions": "cutoff"},
+    "s_std_ddof": {"style_statistics": "ddof"},
+    "relevance_base": {"channel_directions": "relevance_base"},
+    "relevance_cumulative_bug": {"channel_directions": "relevance_cumulative_bug"},
+    "relevance_layers": {"channel_directions": "relevance_layers", "style_directions": "relevance_layers"},
+    "templates": {"style_directions": "templates", "edited_latents": "templates", "scores": "templates"},
+    "torgb_style": {"style_statistics": "torgb_style"},
+    "uint8": {"channel_directions": "uint8", "dataset": "uint8"},
+    "guard": {"style_directions": "guard"},
+}
 
 
 class Reference(BaseModel):
@@ -25,11 +44,13 @@ class Reference(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    clip_preprocess: Literal["clip_normalised", "raw_box"] = Field(
+    clip_preprocess: ClipPreprocess = Field(
         default="clip_normalised", description="raw_box: no clamp, no shift to [0, 1], no mean and std (StyleCLIP #38)."
     )
-    l2_reduction: Literal["mean", "sum"] = Field(
-        default="mean", description="sum: the optimiser's L2 adds up all rows, which its weight 0.008 is made for."
+    l2_reduction: Literal["by_method", "sum", "mean"] = Field(
+        default="by_method",
+        description="by_method: the optimiser sums, for which its weight 0.008 is made, and mappers average (0.8), as "
+        "published; sum, mean: both do.",
     )
     mapper_pixelnorm_axis: Literal["channel", "layer"] = Field(
         default="channel", description="layer: the mapper's norm runs over the rows (StyleCLIP #82)."
@@ -44,7 +65,7 @@ class Reference(BaseModel):
     relevance_cumulative_bug: bool = Field(
         default=False, description="Every measured channel stays at its mean for all later ones."
     )
-    relevance_layers: Literal["all_conv", "res<=128"] = Field(
+    relevance_layers: RelevanceLayers = Field(
         default="all_conv", description="res<=128: convolutions to layer 16 only, 5,376 channels at 1024 px."
     )
     templates: Literal["imagenet_79", "imagenet_80"] = Field(
@@ -53,7 +74,7 @@ class Reference(BaseModel):
     torgb_style: Literal["pre_gain", "post_gain"] = Field(
         default="pre_gain", description="post_gain: toRGB styles times 1/sqrt(channels), as stylegan3-editing has them."
     )
-    uint8: Literal["round", "+127.5", "+128"] = Field(
+    uint8: Rounding = Field(
         default="round", description="How pixels become 8 bits: x * 127.5 + offset, cut (TF: +128, PyTorch: +127.5)."
     )
     guard: Literal["error", "zeros"] = Field(
@@ -65,59 +86,99 @@ class Reference(BaseModel):
         """Rows of w_plus to truncate; None means all."""
         return FIRST_TRUNCATED if self.s_truncation == "first8" else None
 
+    def settings(self, stage: str) -> dict[str, Any]:
+        """The switches that were set, as far as they concern a stage, as fields of its settings."""
+        found: dict[str, Any] = {}
+        for switch in sorted(self.model_fields_set):
+            field = CONCERNS[switch].get(stage)
+            if field is not None and not (switch == "l2_reduction" and self.l2_reduction == "by_method"):
+                found[field] = self.cutoff if switch == "s_truncation" else getattr(self, switch)
+        return found
+
 
 CORRECTED = Reference()
 OFFICIAL = Reference(
     clip_preprocess="raw_box",
-    l2_reduction="sum",
+    l2_reduction="by_method",
     mapper_pixelnorm_axis="layer",
+    s_truncation="all_layers",
+    s_std_ddof=0,
     relevance_base="mean_anchored",
     relevance_cumulative_bug=True,
     relevance_layers="res<=128",
     templates="imagenet_79",
+    torgb_style="pre_gain",
     uint8="+128",
     guard="zeros",
 )
 
 
 def reference_named(name: str | None) -> Reference:
-    """The preset of a name: None for the corrected behaviour, ``official`` for the published TensorFlow code's.
+    """The switches that a text sets.
 
+    Args:
+        name: None for the corrected behaviour; ``official`` for the published TensorFlow code's; or switches as
+            ``uint8=+128``, separated by commas, alone or after ``official``, which they then depart from.
     Raises:
-        PipelineError: for another name.
+        PipelineError: for another name, an unknown switch or an unknown value.
     """
-    if name not in (None, "official"):
-        raise PipelineError(f"`reference` must be 'official' or left out; got {name!r}.")
-    return CORRECTED if name is None else OFFICIAL
+    given: dict[str, Any] = {}
+    for part in [] if name is None else name.split(","):
+        # a value may hold an equals sign itself: res<=128
+        switch, equals, value = part.strip().partition("=")
+        if not equals and switch == "official":
+            given = OFFICIAL.model_dump() | given
+        elif equals and switch in Reference.model_fields:
+            given[switch] = _parsed(switch, value)
+        else:
+            known = ", ".join(Reference.model_fields)
+            raise PipelineError(
+                f"`reference` must be 'official', or switches such as 'uint8=+128' separated by commas; got {name!r}. "
+                f"Switches are {known}."
+            )
+    return Reference(**given)
+
+
+def _parsed(switch: str, text: str) -> Any:
+    """A switch's value from text."""
+    field = Reference.model_fields[switch]
+    allowed = get_args(field.annotation) or (False, True)
+    for value in allowed:
+        if text.strip().lower() == str(value).lower():
+            return value
+    raise PipelineError(
+        f"`reference`: {switch} must be one of {', '.join(map(str, allowed))}; got {text!r}. {field.description}"
+    )
 
 
 @lru_cache(maxsize=8)
-def _box_matrix(resolution: int) -> Float[Tensor, "224 r"]:
-    """Nearest upsampling by 7 followed by averages over resolution / 32 pixels, as one matrix."""
-    window = resolution // 32
-    matrix = torch.zeros(RAW_BOX_SIZE, resolution)
-    for row in range(RAW_BOX_SIZE):
+def _box_matrix(resolution: int, size: int) -> Float[Tensor, "o r"]:
+    """Nearest upsampling by size / 32 followed by averages over resolution / 32 pixels, as one matrix."""
+    up, window = size // BOX, resolution // BOX
+    matrix = torch.zeros(size, resolution)
+    for row in range(size):
         for fine in range(row * window, (row + 1) * window):
-            matrix[row, fine // RAW_BOX_UP] += 1 / window
+            matrix[row, fine // up] += 1 / window
     return matrix
 
 
-def raw_box_preprocess(images: Float[Tensor, "n 3 r r"]) -> Float[Tensor, "n 3 224 224"]:
+def raw_box_preprocess(images: Float[Tensor, "n 3 r r"], size: int = RAW_BOX_SIZE) -> Float[Tensor, "n 3 o o"]:
     """Images as the published optimiser and mapper show them to CLIP: a box filter and nothing else.
 
     ``A X A^T`` equals nearest upsampling by 7 and average pooling by r / 32, without the 49-fold image in between.
 
     Args:
         images: [-1, 1]; square, a multiple of 32 px.
+        size: of CLIP's input, a multiple of 32 px; for others than 224 the factor 7 becomes ``size / 32``.
     Returns:
         [-1, 1], which is not what CLIP was trained on; differentiable.
     Raises:
         ValueError: if the size is another.
     """
     height, width = images.shape[2:]
-    if height != width or height % 32:
-        raise ValueError(f"raw_box needs square images of a multiple of 32 px; got {height} x {width}.")
-    matrix = _box_matrix(height).to(images)
+    if height != width or height % BOX or size % BOX:
+        raise ValueError(f"raw_box needs square images of a multiple of 32 px; got {height} x {width} for {size} px.")
+    matrix = _box_matrix(height, size).to(images)
     return matrix @ images @ matrix.T
 
 
@@ -130,7 +191,7 @@ def styles_with_gain(styles: Float[Tensor, "n s"], space: StyleSpace) -> Float[T
     return torch.cat(parts, dim=1)
 
 
-def to_uint8(images: Float[Tensor, "n 3 h w"], how: Literal["round", "+127.5", "+128"]) -> UInt8[Tensor, "n 3 h w"]:
+def to_uint8(images: Float[Tensor, "n 3 h w"], how: Rounding) -> UInt8[Tensor, "n 3 h w"]:
     """Pixels in [-1, 1] to 8 bits: rounded to the nearest level, or shifted and cut as the published versions do."""
     if how == "round":
         return ((images.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)

@@ -1,6 +1,7 @@
 """Tensors that still lie in somebody's file: a window of bytes, read only when it is asked for."""
 
 import math
+import mmap
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -89,6 +90,11 @@ class ForeignTensor:
         if len(self.shape) != len(self.stride):
             raise ValueError("a tensor with more or fewer strides than axes")
 
+    def rows(self, start: int, stop: int) -> "ForeignTensor":
+        """Entries ``start`` up to, not including, ``stop`` of the first axis; nothing is read."""
+        offset = self.offset + start * self.stride[0]
+        return ForeignTensor(self.storage, offset, (stop - start, *self.shape[1:]), self.stride)
+
     def load(self) -> Tensor:
         """A copy in memory, contiguous, in the file's own element type.
 
@@ -109,7 +115,14 @@ class ForeignTensor:
             )
         window = storage.data[self.offset * storage.itemsize : (last + 1) * storage.itemsize]
         flat = torch.frombuffer(bytearray(window), dtype=dtype)
+        _let_go(storage.data)
         return flat.as_strided(self.shape, self.stride).contiguous()
+
+
+def _let_go(data: memoryview) -> None:
+    """Tell the system that a mapped file's pages need not stay in this process; they are read again if asked for."""
+    if isinstance(data.obj, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):  # not on Windows
+        data.obj.madvise(mmap.MADV_DONTNEED)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, Field
-from safetensors.torch import save as save_safetensors
 from torch import Tensor
 
 import storage
@@ -22,8 +21,10 @@ from pipeline.checkpoints.generator_state import Parity
 from pipeline.checkpoints.nvlabs import read_nvlabs
 from pipeline.checkpoints.official import read_fs3, read_mapper
 from pipeline.checkpoints.rosinality import read_rosinality
+from pipeline.checkpoints.safetensors_bytes import safetensors_bytes
 from pipeline.checkpoints.self_test import PSI, SEEDS, check_generator
 from pipeline.errors import CheckpointError
+from pipeline.models.banded_rendering import render_banded
 from pipeline.models.clip import check_activation
 from pipeline.models.e4e import E4e
 from pipeline.models.ir_se50 import IrSe50
@@ -36,6 +37,7 @@ from pipeline.pack import (
     PACK_FILE,
     STATISTICS_FILE,
     Pack,
+    mapper_file,
     write_pack,
 )
 from pipeline.prompts import slug
@@ -180,7 +182,7 @@ def _read(source: str, wanted: Format | None) -> tuple[str, Format, Any]:
     if kind == "w_plus":
         raise CheckpointError(
             f"{name}: holds w_plus latents, which belong to a run and not to a pack. "
-            f"Read them with pipeline.checkpoints.official.read_w_plus."
+            f"Read them into a run: styleclip import-latents --file {name} --run RUN --pack PACK."
         )
     return name, kind, tree
 
@@ -219,12 +221,13 @@ def _import_generator(held: list[Any], name: str, draft: _Draft, options: Import
             raise CheckpointError(f"{name}: --label and --parity are for NVlabs pickles; leave them out.")
         found = read_rosinality(tree, source=name)
     del tree
-    generator = Generator(found.config)
+    with torch.device("meta"):
+        generator = Generator(found.config)
     generator.load_state_dict(found.state, strict=True, assign=True)
     draft.generator = generator.eval().requires_grad_(False)
     preview = check_generator(draft.generator, source=name)
     files = (
-        draft.write(GENERATOR_FILE, save_safetensors(found.state)),
+        draft.write(GENERATOR_FILE, safetensors_bytes(found.state)),
         draft.write(PREVIEW_FILE, storage.encode_png(preview.numpy())),
     )
     draft.fields["generator"] = found.config
@@ -239,7 +242,7 @@ def _import_identity(held: list[Any], name: str, draft: _Draft, _: ImportOptions
     with torch.no_grad():
         _check_finite(network.eval().embed(_sample_image(draft)), name)
     draft.fields["identity"] = found.config.model_dump()
-    file = draft.write(IDENTITY_FILE, save_safetensors(found.state))
+    file = draft.write(IDENTITY_FILE, safetensors_bytes(found.state))
     return ImportedFile(name, "ir_se50", (file,), found.unused, found.notes)
 
 
@@ -260,7 +263,7 @@ def _import_inverter(held: list[Any], name: str, draft: _Draft, _: ImportOptions
     with torch.no_grad():
         _check_finite(network.eval().invert(_sample_image(draft)), name)
     draft.fields["inverter"] = found.config.model_dump()
-    file = draft.write(INVERTER_FILE, save_safetensors(found.state))
+    file = draft.write(INVERTER_FILE, safetensors_bytes(found.state))
     return ImportedFile(name, "e4e", (file,), found.unused, found.notes)
 
 
@@ -272,8 +275,8 @@ def _import_mapper(held: list[Any], name: str, draft: _Draft, _: ImportOptions) 
             f"{name}: a mapper must be as wide as the generator's w, {draft.generator.config.w_dim}; "
             f"got {found.notes['width']}. It belongs to another generator."
         )
-    data = save_safetensors(found.state, metadata={"config": found.config.model_dump_json()})
-    file = draft.write(f"mapper-{slug(Path(name).stem) or 'imported'}.safetensors", data)
+    data = safetensors_bytes(found.state, metadata={"config": found.config.model_dump_json()})
+    file = draft.write(mapper_file(slug(Path(name).stem) or "imported"), data)
     return ImportedFile(name, "mapper", (file,), found.unused, found.notes)
 
 
@@ -328,7 +331,9 @@ _IMPORTERS = {
 def _sample_image(draft: _Draft) -> Tensor:
     assert draft.generator is not None
     with torch.no_grad():
-        return draft.generator(sample_w_plus(draft.generator, SEEDS[:1], psi=PSI))
+        return render_banded(
+            draft.generator, draft.generator.styles(sample_w_plus(draft.generator, SEEDS[:1], psi=PSI))
+        )
 
 
 def _check_finite(values: Tensor, name: str) -> None:

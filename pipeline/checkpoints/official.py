@@ -8,13 +8,15 @@ from jaxtyping import Float
 from torch import Tensor
 
 from pipeline.checkpoints.encoder_state import ImportedNetwork, matched_state, source_tensors
+from pipeline.checkpoints.foreign_tensor import ForeignTensor
 from pipeline.checkpoints.pickle_globals import as_tensor
 from pipeline.checkpoints.tensor_ledger import TensorLedger
 from pipeline.errors import CheckpointError
 from pipeline.models.mapper import LEVELS, Level, Mapper, MapperConfig
+from pipeline.reference import LAST_PUBLISHED_LAYER
 from pipeline.style_space import StyleLayer, StyleSpace
 
-PUBLISHED_LAST_LAYER = 16  # the published table stops at 128 px: 5,376 rows at 1024 px
+FLOATS = ("float16", "bfloat16", "float32", "float64")
 PUBLISHED_SCALE = 0.1  # the published code adds 0.1 M(w) to w
 PUBLISHED_NAMES = {"course_mapping": "coarse", "medium_mapping": "medium", "fine_mapping": "fine", "mapping": "single"}
 
@@ -78,7 +80,7 @@ def read_fs3(tree: Any, space: StyleSpace, *, source: str) -> tuple[list[StyleLa
     tensor = as_tensor(tree)
     shape = () if tensor is None else tensor.shape
     layers = list(space.editable)
-    published = [layer for layer in layers if layer.index <= PUBLISHED_LAST_LAYER]
+    published = [layer for layer in layers if layer.index <= LAST_PUBLISHED_LAYER]
     for candidate in (layers, published):
         count = sum(layer.num_channels for layer in candidate)
         if tensor is not None and len(shape) == 2 and shape[0] == count:
@@ -107,18 +109,35 @@ def read_w_plus(tree: Any, *, source: str, num_ws: int, w_dim: int = 512) -> Flo
     Raises:
         CheckpointError: if the shape is another or a number is not finite.
     """
-    tensor = as_tensor(tree)
-    shape = () if tensor is None else tensor.shape
-    if tensor is None or shape[-2:] != (num_ws, w_dim) or len(shape) not in (2, 3):
-        cause = ""
-        if len(shape) == 3 and shape[2] == w_dim:
-            cause = f" It is for a {2 ** (shape[1] // 2 + 1)}-px generator."
-        raise CheckpointError(
-            f"{source}: latents must be [n, {num_ws}, {w_dim}] for this generator; got "
-            f"{list(shape) if tensor is not None else 'no array'}.{cause}"
-        )
-    latents = tensor.load().float().reshape(-1, num_ws, w_dim)
+    found = check_w_plus(tree, source=source, num_ws=num_ws, w_dim=w_dim)
+    latents = found.load().float()
     if not bool(torch.isfinite(latents).all()):
         bad = np.flatnonzero(~torch.isfinite(latents).all(dim=2).all(dim=1).numpy())
         raise CheckpointError(f"{source}: latents must be finite; latent {int(bad[0])} has NaN or infinity.")
     return latents
+
+
+def check_w_plus(tree: Any, *, source: str, num_ws: int, w_dim: int = 512) -> ForeignTensor:
+    """w_plus latents as ``read_w_plus``, not yet read and not looked at one by one; at least one.
+
+    Raises:
+        CheckpointError: if it is no array of numbers with a fraction, or its shape is another.
+    """
+    tensor = as_tensor(tree)
+    shape: tuple[int, ...] = () if tensor is None else tensor.shape
+    if tensor is None or shape[-2:] != (num_ws, w_dim) or len(shape) not in (2, 3) or shape[0] == 0:
+        cause = ""
+        if len(shape) == 3 and shape[2] == w_dim and shape[1] != num_ws and shape[1] > 3 and shape[1] % 2 == 0:
+            cause = f" It is for a {2 ** min(shape[1] // 2 + 1, 16)}-px generator."
+        raise CheckpointError(
+            f"{source}: latents must be [n, {num_ws}, {w_dim}] for this generator; got "
+            f"{list(shape) if tensor is not None else 'no array'}.{cause}"
+        )
+    if tensor.storage.dtype not in FLOATS:
+        raise CheckpointError(
+            f"{source}: latents must be floating-point numbers ({', '.join(FLOATS)}); got {tensor.storage.dtype}. "
+            f"It is no file of latents, or was rounded: write it again."
+        )
+    if len(shape) == 2:
+        return ForeignTensor(tensor.storage, tensor.offset, (1, *shape), (shape[0] * shape[1], *tensor.stride))
+    return tensor

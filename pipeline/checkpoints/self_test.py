@@ -6,6 +6,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pipeline.errors import CheckpointError
+from pipeline.models.banded_rendering import render_banded
 from pipeline.models.stylegan2 import Generator
 from pipeline.sampling import sample_w_plus
 
@@ -29,7 +30,7 @@ def check_generator(generator: Generator, *, source: str) -> UInt8[Tensor, "h w 
     images = []
     with torch.no_grad():
         for seed in SEEDS:
-            image = generator(sample_w_plus(generator, [seed], psi=PSI))
+            image = render_banded(generator, generator.styles(sample_w_plus(generator, [seed], psi=PSI)))
             if not bool(torch.isfinite(image).all()):
                 raise CheckpointError(f"{source}: pixels must be finite; seed {seed} gives NaN or infinity.")
             spread = float(image.std())

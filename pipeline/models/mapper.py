@@ -3,6 +3,7 @@
 Letters: n latent, l row of w_plus, d w_dim, s style channel, p prompt.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Literal, cast
 
@@ -156,6 +157,21 @@ def load_mapper(data: bytes, description: str, generator: GeneratorConfig, *, de
             f"Train it again with this pack."
         ) from error
     return mapper.eval().requires_grad_(False).to(device)
+
+
+def recorded_config(data: bytes) -> str:
+    """The description that an imported mapper's safetensors file carries, as JSON.
+
+    Raises:
+        PipelineError: if it carries none.
+    """
+    try:
+        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+        return MapperConfig.model_validate_json(header["__metadata__"]["config"]).model_dump_json()
+    except (ValueError, KeyError) as error:
+        raise PipelineError(
+            "an imported mapper must carry its description; this one does not. Import it again."
+        ) from error
 
 
 def moved_latents(

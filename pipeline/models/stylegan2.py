@@ -77,7 +77,8 @@ class FullyConnected(nn.Module):
 
     def __init__(self, num_in: int, num_out: int, *, lr: float = 1.0, act: bool = False, bias: float = 0.0) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.randn(num_out, num_in) / lr)
+        # in place: the quotient of a tensor on the meta device would import torch's compiler, 200 MB and seconds
+        self.weight = nn.Parameter(torch.randn(num_out, num_in).div_(lr))
         self.bias = nn.Parameter(torch.full((num_out,), bias / lr))
         self.weight_gain = lr / math.sqrt(num_in)
         self.bias_gain = lr

@@ -12,13 +12,19 @@ from jaxtyping import Float
 from torch import Tensor
 
 import storage
-from kernels import ChannelDirection
+from kernels import ChannelDirection, DirectionSums
 from pipeline.batch_size import choose_batch_size
 from pipeline.config import ChannelDirectionsConfig
-from pipeline.differences import editable_positions, image_styles, sum_differences
+from pipeline.differences import image_styles, sum_differences
 from pipeline.models.clip import Clip
 from pipeline.models.stylegan2 import Generator
 from pipeline.pack import Pack
+from pipeline.published_differences import (
+    is_published,
+    measured_positions,
+    sum_published_differences,
+    truncated_styles,
+)
 from pipeline.sampling import count_shards, shard_bounds
 from pipeline.schemas import CHANNEL_DIRECTIONS, CHANNEL_SUMS
 from pipeline.shard import Input, Made, ShardReport, part_path, run_shard, stage_hash
@@ -64,7 +70,7 @@ def channel_directions_hash(config: ChannelDirectionsConfig, pack: Pack, statist
 
 def channel_directions_num_shards(config: ChannelDirectionsConfig, pack: Pack) -> int:
     """Ranges of channels, one merged shard each."""
-    return count_shards(len(editable_positions(pack.generator.space)), config.shard_size)
+    return count_shards(len(measured_positions(config, pack.generator.space)), config.shard_size)
 
 
 def channel_sums_num_shards(config: ChannelDirectionsConfig, pack: Pack) -> int:
@@ -81,15 +87,7 @@ def run_channel_sums_shard(
         channels, images = divmod(shard, _num_image_ranges(config))
         positions = _positions(config, pack, channels)
         seeds = [config.first_seed + i for i in shard_bounds(config.num_images, config.images_per_shard, images)]
-        sums = sum_differences(
-            pack.generator,
-            pack.clip,
-            image_styles(pack.generator, seeds, psi=config.psi),
-            positions=positions,
-            std=_read_std(statistics),
-            step=config.step,
-            batch_size=choose_batch_size(pack.generator, config.batch_size),
-        )
+        sums = _measure(config, pack, seeds, positions, statistics)
         table = sums_table(pack.generator.space, positions, sums)
         return Made({part_path(f"_{SUMS_STAGE}", shard): storage.table_bytes(table)}, rows=len(positions))
 
@@ -109,7 +107,7 @@ def run_channel_directions_shard(
         tables = (storage.read_table(store, part) for part in parts)
         sums = merge_sums(pack.generator.space, positions, tables)
         table = directions_table(
-            pack.generator.space, positions, sums.direction(), sums.mean_effect(), _read_std(statistics)
+            pack.generator.space, positions, sums.direction(), sums.mean_effect(), _read(statistics, "std")
         )
         return Made({part_path(STAGE, shard): storage.table_bytes(table)}, rows=len(positions))
 
@@ -117,14 +115,40 @@ def run_channel_directions_shard(
     return run_shard(store, STAGE, shard, config_hash=config_hash, pack=pack, make=make)
 
 
+def _measure(
+    config: ChannelDirectionsConfig, pack: Pack, seeds: list[int], positions: list[int], statistics: Input
+) -> DirectionSums:
+    """By the paper, or where a switch says so as published."""
+    std = _read(statistics, "std")
+    if is_published(config):
+        return sum_published_differences(
+            pack.generator,
+            pack.clip,
+            truncated_styles(pack.generator, seeds, psi=config.psi, cutoff=config.cutoff),
+            positions=positions,
+            mean=_read(statistics, "mean"),
+            std=std,
+            config=config,
+        )
+    return sum_differences(
+        pack.generator,
+        pack.clip,
+        image_styles(pack.generator, seeds, psi=config.psi),
+        positions=positions,
+        std=std,
+        step=config.step,
+        batch_size=choose_batch_size(pack.generator, config.batch_size),
+    )
+
+
 def _num_image_ranges(config: ChannelDirectionsConfig) -> int:
     return count_shards(config.num_images, config.images_per_shard)
 
 
 def _positions(config: ChannelDirectionsConfig, pack: Pack, shard: int) -> list[int]:
-    editable = editable_positions(pack.generator.space)
-    return [editable[i] for i in shard_bounds(len(editable), config.shard_size, shard)]
+    measured = measured_positions(config, pack.generator.space)
+    return [measured[i] for i in shard_bounds(len(measured), config.shard_size, shard)]
 
 
-def _read_std(statistics: Input) -> Float[Tensor, "s"]:
-    return torch.from_numpy(statistics.table(["std"])["std"].to_numpy().copy())
+def _read(statistics: Input, column: str) -> Float[Tensor, "s"]:
+    return torch.from_numpy(statistics.table([column])[column].to_numpy().copy())

@@ -13,13 +13,14 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 import storage
-from pipeline.config import DatasetConfig
+from pipeline.config import DatasetConfig, Rounding
 from pipeline.errors import MissingInputError, PipelineError
 from pipeline.models.stylegan2 import Generator
 from pipeline.pack import Pack
 from pipeline.prompts import ORIGINAL
+from pipeline.reference import to_uint8
 from pipeline.sampling import count_shards, shard_bounds
-from pipeline.schemas import DATASET, DIRECTIONS_HASH, EDITS_FOLDER, shape_of, vectors_of
+from pipeline.schemas import DATASET, DIRECTIONS_HASH, EDITS_FOLDER, PROMPTS, shape_of, vectors_of
 from pipeline.shard import Input, Made, ShardReport, part_path, run_shard, stage_hash
 from pipeline.style_space import StyleSpace
 from storage import Store
@@ -47,13 +48,19 @@ class Edit:
 
 
 def compute_images(
-    generator: Generator, styles: Float[Tensor, "n s"], *, batch_size: int
+    generator: Generator, styles: Float[Tensor, "n s"], *, batch_size: int, rounding: Rounding = "round"
 ) -> Iterator[UInt8[np.ndarray, "r r 3"]]:
-    """Render style vectors to 8-bit RGB, ``round((x + 1) * 127.5)``, ``batch_size`` at a time."""
+    """Render style vectors to 8-bit RGB, ``round((x + 1) * 127.5)``, ``batch_size`` at a time.
+
+    ``rounding`` other than round is the published code's, see ``to_uint8``.
+    """
     for part in styles.split(batch_size):
         with torch.no_grad():
             images = generator.render(part)
-        pixels = ((images + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+        if rounding == "round":
+            pixels = ((images + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+        else:
+            pixels = to_uint8(images, rounding)
         yield from pixels.permute(0, 2, 3, 1).cpu().numpy()
 
 
@@ -62,8 +69,11 @@ def load_offsets(directions: Input | None, space: StyleSpace) -> dict[str, Float
     offsets: dict[str, Tensor] = {}
     if directions is None:
         return offsets
+    for row in directions.table(["prompt_id", "status"], folder=PROMPTS.name).to_pylist():
+        if row["status"] == "ok":  # without channels, by the switch ``guard``, it is a prompt that moves nothing
+            offsets[row["prompt_id"]] = torch.zeros(space.num_channels)
     for row in directions.table(["prompt_id", "layer", "channel", "value"]).to_pylist():
-        offset = offsets.setdefault(row["prompt_id"], torch.zeros(space.num_channels))
+        offset = offsets[row["prompt_id"]]
         offset[space.position(row["layer"], row["channel"])] = row["value"]
     return offsets
 
@@ -179,7 +189,7 @@ def _render_latent(
     original = {"prompt_id": ORIGINAL, "prompt": None, "target": None, "neutral": None, "method": None}
     labels = [(original, 0.0), *((edit.prompt, edit.strength) for edit in edits)]
     rows = []
-    images = compute_images(pack.generator, styles, batch_size=config.batch_size)
+    images = compute_images(pack.generator, styles, batch_size=config.batch_size, rounding=config.uint8)
     for (prompt, strength), image in zip(labels, images, strict=True):
         image_id = image_name(latent_id, prompt["prompt_id"], strength)
         rows.append(

@@ -12,7 +12,8 @@ from pipeline.config import MappersConfig
 from pipeline.edit_loss import TERMS, EditLoss, EditWeights, text_target
 from pipeline.errors import PromptError
 from pipeline.mapper_training import Task, TrainedMapper, curve_rows, mapper_config, train_mappers
-from pipeline.pack import Pack
+from pipeline.models.mapper import recorded_config
+from pipeline.pack import Pack, mapper_file
 from pipeline.prompts import Prompt
 from pipeline.sampling import count_shards, shard_bounds
 from pipeline.schemas import MAPPER_CURVES, MAPPERS, shape_of
@@ -24,10 +25,17 @@ WEIGHTS_FOLDER = "mapper_weights"
 LOSSES = ("loss", *TERMS)
 
 
-def mappers_hash(config: MappersConfig, pack: Pack, prompts: Sequence[Prompt], latents: Input) -> str:
-    """What the mappers of these prompts are known by."""
+def to_train(config: MappersConfig, pack: Pack, prompts: Sequence[Prompt]) -> list[Prompt]:
+    """The prompts whose mapper is not in the pack; ``reuse_mappers`` off: all."""
+    return [p for p in prompts if not (config.reuse_mappers and pack.has(mapper_file(p.prompt_id)))]
+
+
+def mappers_hash(config: MappersConfig, pack: Pack, prompts: Sequence[Prompt], latents: Input | None) -> str:
+    """What the mappers of these prompts are known by; without latents where none is trained."""
     listed = [p.model_dump(mode="json") for p in prompts]
-    return stage_hash(STAGE, config, pack, {"prompts": listed, "latents": latents.config_hash})
+    return stage_hash(
+        STAGE, config, pack, {"prompts": listed, "latents": None if latents is None else latents.config_hash}
+    )
 
 
 def mappers_num_shards(config: MappersConfig, prompts: Sequence[Prompt]) -> int:
@@ -46,12 +54,12 @@ def checkpoint_path(config_hash: str, shard: int) -> str:
 
 
 def run_mappers_shard(
-    config: MappersConfig, store: Store, pack: Pack, shard: int, *, prompts: Sequence[Prompt], latents: Input
+    config: MappersConfig, store: Store, pack: Pack, shard: int, *, prompts: Sequence[Prompt], latents: Input | None
 ) -> ShardReport:
     """Train one range of prompts together, going on from the checkpoint of an interrupted run.
 
-    A prompt that cannot be used or whose loss is not finite becomes a failed row. Latents that failed upstream or are
-    not finite are left out.
+    A prompt whose mapper is in the pack takes it as it is. A prompt that cannot be used or whose loss is not finite
+    becomes a failed row. Latents that failed upstream or are not finite are left out.
     """
     config_hash = mappers_hash(config, pack, prompts, latents)
     path = checkpoint_path(config_hash, shard)
@@ -60,7 +68,8 @@ def run_mappers_shard(
         chosen = [prompts[i] for i in shard_bounds(len(prompts), config.shard_size, shard)]
         tasks: dict[str, Task] = {}
         errors: dict[str, str] = {}
-        for prompt in chosen:
+        wanted = to_train(config, pack, chosen)
+        for prompt in wanted:
             try:
                 text = text_target(prompt, pack, default_weights(config), template_set=config.templates)
                 tasks[prompt.prompt_id] = Task(prompt.prompt_id, text)
@@ -68,7 +77,10 @@ def run_mappers_shard(
                 errors[prompt.prompt_id] = str(error)
         trained: dict[str, TrainedMapper] = {}
         if tasks:
-            loss = EditLoss.of_pack(pack, [task.text.weights for task in tasks.values()])
+            assert latents is not None, "the flow sees to the latents first"
+            loss = EditLoss.of_pack(
+                pack, [task.text.weights for task in tasks.values()], preprocess=config.clip_preprocess
+            )
             found = train_mappers(
                 pack.generator,
                 loss,
@@ -79,7 +91,8 @@ def run_mappers_shard(
                 save=lambda data: store.write_bytes(path, data),
             )
             trained = dict(zip(tasks, found, strict=True))
-        return _made(chosen, trained, errors, config, shard)
+        imported = {p.prompt_id: pack.read(mapper_file(p.prompt_id)) for p in chosen if p not in wanted}
+        return _made(chosen, trained, imported, errors, config, shard)
 
     report = run_shard(store, STAGE, shard, config_hash=config_hash, pack=pack, make=make)
     if store.exists(path):
@@ -105,6 +118,7 @@ def _usable_latents(latents: Input) -> torch.Tensor:
 def _made(
     prompts: Sequence[Prompt],
     trained: dict[str, TrainedMapper],
+    imported: dict[str, bytes],
     errors: dict[str, str],
     config: MappersConfig,
     shard: int,
@@ -125,6 +139,10 @@ def _made(
             "status": "ok" if error is None else "failed",
             "error": error,
         }
+        if prompt.prompt_id in imported:
+            path = f"{WEIGHTS_FOLDER}/{prompt.prompt_id}.safetensors"
+            files[path] = imported[prompt.prompt_id]
+            row |= {"weights_file": path, "description": recorded_config(files[path])}
         if mapper is not None:
             curves += curve_rows(mapper, prompt.prompt_id, LOSSES)
             row["error"] = None if error is None else f"prompt {prompt.name!r}: {error}"

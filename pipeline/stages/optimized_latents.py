@@ -53,7 +53,9 @@ def load_texts(
 
 def compute_optimized_latents(pack: Pack, pairs: Sequence[Pair], config: OptimizedLatentsConfig) -> list[Outcome]:
     """Outcomes of pairs, in order; see ``pipeline.optimization.optimize``."""
-    loss = EditLoss.of_pack(pack, [pair_weights(pair.text.weights, config) for pair in pairs])
+    loss = EditLoss.of_pack(
+        pack, [pair_weights(pair.text.weights, config) for pair in pairs], preprocess=config.clip_preprocess
+    )
     return optimize(pack.generator, loss, pairs, config)
 
 

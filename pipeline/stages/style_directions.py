@@ -19,17 +19,20 @@ from kernels import (
     weigh_by_effect,
 )
 from pipeline.config import StyleDirectionsConfig
-from pipeline.errors import MissingInputError, PromptError
+from pipeline.errors import MissingInputError, PipelineError, PromptError
 from pipeline.pack import DIRECTIONS_FILE, STATISTICS_FILE, Pack
 from pipeline.prompts import Prompt, templates
+from pipeline.reference import CORRECTED, LAST_PUBLISHED_LAYER, OFFICIAL, Reference
 from pipeline.sampling import count_shards, shard_bounds
 from pipeline.schemas import PROMPTS, STYLE_DIRECTIONS
 from pipeline.shard import Made, ShardReport, find_input, find_optional_input, part_path, run_shard, stage_hash
 from storage import Store
 
 Rule = Literal["paper", "agreement", "effect"]
+Guard = Literal["error", "zeros"]
 STAGE = STYLE_DIRECTIONS.name
 EFFECT_POWER = 0.5  # of the rule "effect"; benchmarks/screening_study.py compares
+OF_THE_TABLE = ("relevance_base", "relevance_cumulative_bug")  # what cannot be changed once it is measured
 CURVE = torch.arange(51) / 100  # thresholds of the channel-count curve
 
 
@@ -82,6 +85,7 @@ def compute_style_direction(
     relevance_threshold: float | None = None,
     num_channels: int = 20,
     rule: Rule = "paper",
+    guard: Guard = "error",
 ) -> StyleDirection:
     """``ds_c = S_c sigma_c / max|S|`` of the kept; the paper's score S is R_c = <direction_c, text_direction>.
 
@@ -95,11 +99,16 @@ def compute_style_direction(
             ``agreement`` by ``R_c`` times the agreement, which is the mean over images of every image's relevance, the
             formula of the paper's section 6, and unbiased for few images; ``effect`` by that times
             ``|effect along the text|^0.5`` (``weigh_by_effect``).
+        guard: what comes of a threshold that no channel reaches: an error, or with ``zeros`` a direction without
+            channels, which moves nothing. (The published code divides by zero there.)
     Raises:
         ValueError: if no channel passes the threshold, or the rule needs effects and the table has none.
     """
     found = relevance(channels.direction, text_direction)
     score = _score(channels, found, text_direction, rule)
+    if guard == "zeros" and relevance_threshold is not None and not bool((found.abs() >= relevance_threshold).any()):
+        none = np.zeros(0, np.float32)
+        return StyleDirection(none.astype(np.int64), none, none, relevance_threshold, float(found.abs().max()))
     if relevance_threshold is None:
         keep = select_channels(score, threshold_for_count(score, num_channels))
     else:
@@ -183,6 +192,60 @@ def _channel_table(directions: pa.Table, statistics: pa.Table, *, source: str) -
     )
 
 
+def _published_layers(channels: ChannelTable) -> ChannelTable:
+    """The rows of layers that the published table holds."""
+    rows = channels.layer <= LAST_PUBLISHED_LAYER
+    kept = torch.from_numpy(rows)
+    return ChannelTable(
+        layer=channels.layer[rows],
+        channel=channels.channel[rows],
+        direction=channels.direction[kept],
+        std=channels.std[kept],
+        source=channels.source,
+        effect=None if channels.effect is None else channels.effect[kept],
+        agreement=None if channels.agreement is None else channels.agreement[kept],
+    )
+
+
+def check_measured_as(reference: Reference, pack: Pack, *stores: Store | None, screened: bool = False) -> None:
+    """Whether the table at hand was measured with the switches that a reference sets.
+
+    Args:
+        reference: the switches.
+        pack: may hold a table.
+        stores: runs that may hold one; they come first.
+        screened: directions are measured for the prompts, by the paper, whatever tables there are.
+
+    Raises:
+        MissingInputError: if there is no table, which screening cannot stand in for.
+        PipelineError: if it was measured otherwise.
+    """
+    wanted = {key: value for key, value in reference.settings("channel_directions").items() if key in OF_THE_TABLE}
+    if all(value == getattr(CORRECTED, key) for key, value in wanted.items()) and (screened or not wanted):
+        return
+    directions = None if screened else find_optional_input("channel_directions", *stores)
+    if directions is not None:
+        found = (storage.read_run(directions.store, "channel_directions") or {}).get("config", {})
+        where = f"the run {directions.store.uri}"
+    elif pack.has(DIRECTIONS_FILE) and not screened:
+        imported = any(record.get("format") == "fs3" for record in pack.description.imported.values())
+        found, where = OFFICIAL.settings("channel_directions") if imported else {}, f"pack {pack.description.name!r}"
+    else:
+        raise MissingInputError(
+            "`reference` sets how the whole table of channel directions is measured, and needs that table; screening "
+            "measures without one, by the paper. Run `styleclip channel-directions --reference ...` first, or import "
+            "fs3.npy, and take mode exact."
+        )
+    for key, value in wanted.items():
+        got = found.get(key, getattr(CORRECTED, key))
+        if got != value:
+            raise PipelineError(
+                f"`reference` wants channel directions measured with {key}={value}; those of {where} have {got}. "
+                f"Measure them with `styleclip channel-directions --reference ...` in a run of their own, and name it "
+                f"with --inputs."
+            )
+
+
 def _agreement(directions: pa.Table) -> Tensor | None:
     column = directions["agreement"]
     return None if column.null_count else torch.from_numpy(column.to_numpy().copy())
@@ -219,10 +282,11 @@ def run_style_directions_shard(
     """Directions of one range of prompts. A prompt without a direction becomes a failed row; the others go on."""
 
     def make() -> Made:
+        table = _published_layers(channels) if config.relevance_layers == "res<=128" else channels
         chosen = [prompts[i] for i in shard_bounds(len(prompts), config.shard_size, shard)]
         rows, parts = [], []
         for prompt in chosen:
-            row, part = _direct(prompt, config, pack, channels)
+            row, part = _direct(prompt, config, pack, table)
             rows.append(row)
             if part is not None:
                 parts.append(part)
@@ -268,7 +332,12 @@ def _direct(
         row["max_relevance"] = float(relevances.abs().max())
         row["channel_counts"] = count_channels(relevances, CURVE).tolist()
         found = compute_style_direction(
-            channels, text, relevance_threshold=threshold, num_channels=count, rule=config.rule
+            channels,
+            text,
+            relevance_threshold=threshold,
+            num_channels=count,
+            rule=config.rule,
+            guard=config.guard,
         )
     except (PromptError, ValueError) as error:
         return {**row, "error": f"prompt {prompt.name!r}: {error}"}, None

@@ -10,6 +10,7 @@ from kernels import RunningMoments
 from pipeline.config import StyleStatisticsConfig
 from pipeline.models.stylegan2 import Generator
 from pipeline.pack import Pack
+from pipeline.reference import styles_with_gain
 from pipeline.sampling import count_shards, sample_w_plus, shard_bounds
 from pipeline.schemas import STYLE_MOMENTS, STYLE_STATISTICS
 from pipeline.shard import Made, ShardReport, part_path, run_shard, stage_hash
@@ -81,13 +82,15 @@ def run_style_statistics(config: StyleStatisticsConfig, store: Store, pack: Pack
         moments = RunningMoments.empty(space.num_channels)
         for path in storage.shard_outputs(store, MOMENTS_STAGE):
             moments = moments.merge(_read_moments(storage.read_table(store, path)))
+        gain = torch.ones(1, space.num_channels, dtype=moments.mean.dtype)
+        gain = (styles_with_gain(gain, space) if config.torgb_style == "post_gain" else gain)[0]
         layer, channel = _channel_columns(space)
         table = STYLE_STATISTICS.table(
             {
                 "layer": layer,
                 "channel": channel,
-                "mean": moments.mean.float().numpy(),
-                "std": moments.std(ddof=config.ddof).float().numpy(),
+                "mean": (moments.mean * gain).float().numpy(),
+                "std": (moments.std(ddof=config.ddof) * gain).float().numpy(),
                 "count": [moments.count] * len(layer),
             }
         )

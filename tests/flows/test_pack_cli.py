@@ -1,6 +1,10 @@
 """``styleclip pack``: a pack imported, shown and exported by its commands; an error is one line and exit code 2."""
 
+import json
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,6 +16,35 @@ from tests.pipeline.checkpoints import nvlabs_files as nv
 
 def pack(*arguments: object) -> Result:
     return CliRunner().invoke(pack_app, [str(x) for x in arguments], env={"COLUMNS": "200"})
+
+
+IMPORT = """
+import json, sys
+from flows.cli import main
+sys.argv = ["styleclip", "pack", "import", {source!r}, "--to", {to!r}]
+try:
+    main()
+except SystemExit as end:
+    assert not end.code
+peak = next(line for line in open("/proc/self/status") if line.startswith("VmHWM"))
+print(json.dumps({{"peak": int(peak.split()[1]) * 1024, "modules": sorted(sys.modules)}}))
+"""
+
+
+def import_in_a_process(source: Path, to: Path) -> dict[str, Any]:
+    """``styleclip pack import`` in a process of its own: its peak of resident memory in bytes and what it imported."""
+    script = IMPORT.format(source=str(source), to=str(to))
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=900, check=False)
+    assert result.returncode == 0, result.stderr
+    return json.loads(result.stdout.splitlines()[-1])
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+def test_import_of_a_generator_loads_no_clip_no_compiler_and_no_prefect(pickle_file: Path, tmp_path: Path):
+    modules = set(import_in_a_process(pickle_file, tmp_path / "mine")["modules"])
+    assert "torch" in modules
+    assert not modules & {"open_clip", "timm", "torchvision", "transformers", "prefect", "pandas"}
+    assert not modules & {"triton", "torch._dynamo", "torch._inductor"}
 
 
 @pytest.fixture(scope="module")

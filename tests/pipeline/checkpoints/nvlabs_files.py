@@ -93,19 +93,27 @@ class Persistent(nn.Module):
         self._init_args, self._init_kwargs = copy.deepcopy(args), EasyDict(copy.deepcopy(kwargs))
 
 
-def save_pickle(path: Path, generator: nn.Module, *, protocol: int = 4) -> Path:
+def save_pickle(
+    path: Path,
+    generator: nn.Module,
+    *,
+    protocol: int = 4,
+    other: nn.Module | None = None,
+    discriminator: nn.Module | None = None,
+) -> Path:
     """A training snapshot: G, D, G_ema, augment_pipe and the data set's arguments."""
-    discriminator = Persistent()
-    discriminator.b4 = nn_parameter_holder()
+    if discriminator is None:
+        discriminator = Persistent()
+        discriminator.b4 = nn_parameter_holder()
     snapshot = {
-        "G": nn_parameter_holder(),
+        "G": nn_parameter_holder() if other is None else other,
         "D": discriminator,
         "G_ema": generator,
         "augment_pipe": None,
         "training_set_kwargs": EasyDict(class_name="training.dataset.ImageFolderDataset", path="x.zip", xflip=False),
     }
-    with nvlabs_modules():
-        path.write_bytes(pickle.dumps(snapshot, protocol=protocol))
+    with nvlabs_modules(), path.open("wb") as file:
+        pickle.dump(snapshot, file, protocol=protocol)
     return path
 
 

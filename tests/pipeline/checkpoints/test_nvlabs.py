@@ -24,6 +24,8 @@ CASES: dict[str, dict[str, Any]] = {
     "64-nested": {"resolution": 64, "channel_base": 1024, "channel_max": 24, "flat": False, "mapping_layers": 8},
     "128-odd": {"resolution": 128, "channel_base": 1000, "channel_max": 20},
     "256": {"resolution": 256, "channel_base": 1024, "channel_max": 16, "w_dim": 16},
+    "512": {"resolution": 512, "channel_base": 2048, "channel_max": 16},
+    "1024": {"resolution": 1024, "channel_base": 4096, "channel_max": 16, "mapping_layers": 8},
 }
 
 
@@ -49,8 +51,9 @@ def assert_same_network(ours: Generator, theirs: nv.Generator, *, label: Tensor 
     modules = dict(theirs.synthesis.named_modules())
     wanted = [modules[layer.name].affine(w_plus[:, layer.w_index]) for layer in ours.space.layers]
     torch.testing.assert_close(styles, torch.cat(wanted, dim=1), **IMPORTED_NETWORK)
+    got = ours.activations(styles, 0)
     for layer, (features, image) in enumerate(theirs.synthesis(w_plus), start=1):
-        got = ours.activations(styles, layer)
+        got = ours.activations(styles, layer, since=got)
         scale = max(1.0, float(features.abs().max()))
         torch.testing.assert_close(got.features / scale, features / scale, **IMPORTED_NETWORK)
         if image is not None:

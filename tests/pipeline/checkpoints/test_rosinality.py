@@ -20,6 +20,8 @@ CASES: dict[str, dict[str, Any]] = {
     "64-deep": {"size": 64, "n_mlp": 8, "base": 1024, "largest": 24},
     "128": {"size": 128, "n_mlp": 1, "base": 2048, "largest": 16},
     "256": {"size": 256, "base": 1024},
+    "512": {"size": 512, "base": 2048},
+    "1024": {"size": 1024, "n_mlp": 8, "base": 4096},
 }
 
 
@@ -42,8 +44,9 @@ def assert_same_network(ours: Generator, theirs: ro.Generator) -> None:
     w_plus = w_plus + 0.1 * torch.randn(w_plus.shape, generator=torch.Generator().manual_seed(4))
     styles = ours.styles(w_plus)
     torch.testing.assert_close(styles, theirs.styles(w_plus), **IMPORTED_NETWORK)
+    got = ours.activations(styles, 0)
     for layer, (features, image) in enumerate(theirs(w_plus), start=1):
-        got = ours.activations(styles, layer)
+        got = ours.activations(styles, layer, since=got)
         scale = max(1.0, float(features.abs().max()))
         torch.testing.assert_close(got.features / scale, features / scale, **IMPORTED_NETWORK)
         if image is not None:

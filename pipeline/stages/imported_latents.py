@@ -1,0 +1,85 @@
+"""Latents from a file of w_plus that other tools wrote: the artifact ``latents``, as if sampled here."""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import storage
+from pipeline.checkpoints.foreign_file import read_foreign_file
+from pipeline.checkpoints.foreign_tensor import ForeignTensor
+from pipeline.checkpoints.official import check_w_plus
+from pipeline.config import ImportedLatentsConfig
+from pipeline.pack import Pack
+from pipeline.prompts import slug
+from pipeline.sampling import count_shards, shard_bounds
+from pipeline.schemas import LATENTS
+from pipeline.shard import Made, ShardReport, part_path, run_shard, stage_hash
+from storage import Store
+
+STAGE = LATENTS.name
+NOT_FINITE = "w_plus must be finite; it holds NaN or infinity. Invert or sample this latent again."
+
+
+def describe_latents(file: str, pack: Pack, *, shard_size: int) -> tuple[ImportedLatentsConfig, int]:
+    """Settings of an import, which name the file by its contents, and how many latents it holds.
+
+    Raises:
+        CheckpointError: if the file is missing, no array, or not of this pack's shape.
+    """
+    latents = open_latents(file, pack)
+    with open(file, "rb") as handle:
+        digest = hashlib.file_digest(handle, "sha256").hexdigest()
+    return ImportedLatentsConfig(name=Path(file).name, sha256=digest, shard_size=shard_size), latents.shape[0]
+
+
+def open_latents(file: str, pack: Pack) -> ForeignTensor:
+    """The file's latents, [n, num_ws, w_dim], not yet read.
+
+    Raises:
+        CheckpointError: see ``describe_latents``.
+    """
+    tree, space = read_foreign_file(file), pack.generator.space
+    return check_w_plus(tree, source=Path(file).name, num_ws=space.num_ws, w_dim=pack.generator.config.w_dim)
+
+
+def imported_latents_hash(config: ImportedLatentsConfig, pack: Pack) -> str:
+    """What the latents of this file are known by."""
+    return stage_hash(STAGE, config, pack)
+
+
+def imported_latents_num_shards(config: ImportedLatentsConfig, num_latents: int) -> int:
+    """Shards of a run."""
+    return count_shards(num_latents, config.shard_size)
+
+
+def run_imported_latents_shard(
+    config: ImportedLatentsConfig, store: Store, pack: Pack, shard: int, *, file: str
+) -> ShardReport:
+    """Read and write one range of the file's latents. One that is not finite becomes a failed row."""
+
+    def make() -> Made:
+        latents = open_latents(file, pack)
+        bounds = shard_bounds(latents.shape[0], config.shard_size, shard)
+        w_plus = latents.rows(bounds.start, bounds.stop).load().float()
+        finite = torch.isfinite(w_plus).flatten(1).all(dim=1).tolist()
+        n = len(finite)
+        stem = slug(Path(config.name).stem) or "latent"
+        columns: dict[str, Any] = {
+            "latent_id": [f"{stem}-{i:05d}" for i in bounds],
+            "source": ["file"] * n,
+            "seed": [None] * n,
+            "source_uri": [config.name] * n,
+            "psi": [None] * n,
+            "w_plus": storage.vectors(w_plus.numpy()),
+            "inversion_error": [None] * n,
+            "status": ["ok" if good else "failed" for good in finite],
+            "error": [None if good else NOT_FINITE for good in finite],
+        }
+        table = LATENTS.table(
+            columns, widths={"w_plus": w_plus[0].numel()}, metadata={"w_plus_shape": tuple(w_plus.shape[1:])}
+        )
+        return Made({part_path(STAGE, shard): storage.table_bytes(table)}, rows=n, failures=finite.count(False))
+
+    return run_shard(store, STAGE, shard, config_hash=imported_latents_hash(config, pack), pack=pack, make=make)
