@@ -125,7 +125,7 @@ def check_w_plus(tree: Any, *, source: str, num_ws: int, w_dim: int = 512) -> Fo
     """
     tensor = as_tensor(tree)
     shape: tuple[int, ...] = () if tensor is None else tensor.shape
-    if tensor is None or shape[-2:] != (num_ws, w_dim) or len(shape) not in (2, 3) or shape[0] == 0:
+    if tensor is None or shape[-2:] != (num_ws, w_dim) or len(shape) not in (2, 3) or 0 in shape:
         cause = ""
         if len(shape) == 3 and shape[2] == w_dim and shape[1] != num_ws and shape[1] > 3 and shape[1] % 2 == 0:
             cause = f" It is for a {2 ** min(shape[1] // 2 + 1, 16)}-px generator."
