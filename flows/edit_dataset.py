@@ -33,6 +33,8 @@ def edit_dataset(
     num_channels: p.NumChannels = None,
     templates: p.Templates = "imagenet_79",
     mode: p.DirectionsMode = "screened",
+    renders_per_prompt: p.RendersPerPrompt = None,
+    screening_batch_size: p.ScreeningBatchSize = None,
     rule: p.Rule = "paper",
     latents_per_shard: p.LatentsPerShard = 64,
     images_per_shard: p.ImagesPerShard = 1_024,
@@ -73,6 +75,8 @@ def edit_dataset(
             num_channels=num_channels,
             templates=templates,
             mode=mode,
+            renders_per_prompt=renders_per_prompt,
+            screening_batch_size=screening_batch_size,
             rule=rule,
             workers=workers,
         )

@@ -79,6 +79,8 @@ def global_directions(
     templates: p.Templates = "imagenet_79",
     mode: p.DirectionsMode = "screened",
     reuse_directions: p.ReuseDirections = True,
+    renders_per_prompt: p.RendersPerPrompt = None,
+    screening_batch_size: p.ScreeningBatchSize = None,
     rule: p.Rule = "paper",
     workers: p.Workers = 1,
     device: p.Device = "auto",
@@ -97,7 +99,11 @@ def global_directions(
     screened = mode != "exact" and not reuse
     if screened:
         screening = ScreeningConfig(
-            mode="gradient" if mode == "gradient" else "screened", num_channels=num_channels, templates=templates
+            mode="gradient" if mode == "gradient" else "screened",
+            num_channels=num_channels,
+            templates=templates,
+            renders_per_prompt=renders_per_prompt,
+            batch_size=screening_batch_size,
         )
         screen(screening, run=run, inputs=inputs, pack=pack, device=device, prompts=checked, workers=workers)
     config = StyleDirectionsConfig(
