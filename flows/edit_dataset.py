@@ -35,7 +35,7 @@ def edit_dataset(
     mode: p.DirectionsMode = "screened",
     renders_per_prompt: p.RendersPerPrompt = None,
     screening_batch_size: p.ScreeningBatchSize = None,
-    rule: p.Rule = "paper",
+    rule: p.Rule = None,
     latents_per_shard: p.LatentsPerShard = 64,
     images_per_shard: p.ImagesPerShard = 1_024,
     mapper_latents: Annotated[int, Field(ge=2, description="Latents that mappers are trained on.")] = 1_000,

@@ -81,7 +81,7 @@ def global_directions(
     reuse_directions: p.ReuseDirections = True,
     renders_per_prompt: p.RendersPerPrompt = None,
     screening_batch_size: p.ScreeningBatchSize = None,
-    rule: p.Rule = "paper",
+    rule: p.Rule = None,
     workers: p.Workers = 1,
     device: p.Device = "auto",
 ) -> dict[str, Any]:
@@ -97,6 +97,7 @@ def global_directions(
     store, _ = open_run(run)
     reuse = mode == "screened" and reuse_directions and has_table(run, inputs, loaded)
     screened = mode != "exact" and not reuse
+    scored_by = rule or ("effect" if screened and mode == "screened" else "paper")
     if screened:
         screening = ScreeningConfig(
             mode="gradient" if mode == "gradient" else "screened",
@@ -104,10 +105,11 @@ def global_directions(
             templates=templates,
             renders_per_prompt=renders_per_prompt,
             batch_size=screening_batch_size,
+            rule=scored_by,
         )
         screen(screening, run=run, inputs=inputs, pack=pack, device=device, prompts=checked, workers=workers)
     config = StyleDirectionsConfig(
-        relevance_threshold=relevance_threshold, num_channels=num_channels, templates=templates, rule=rule
+        relevance_threshold=relevance_threshold, num_channels=num_channels, templates=templates, rule=scored_by
     )
     channels = load_channels(run, inputs, loaded, screened=screened)
     num_shards = stage.style_directions_num_shards(config, checked)

@@ -62,10 +62,10 @@ ReuseDirections = Annotated[
     Field(description="Screened: take the whole table where the run or the pack has one; off measures anew."),
 ]
 Rule = Annotated[
-    Literal["paper", "agreement", "effect"],
+    Literal["paper", "agreement", "effect"] | None,
     Field(
-        description="Score of a channel. paper: relevance; agreement: times its agreement across images; effect: that "
-        "times the square root of its effect."
+        description="Score of a channel. paper: relevance; agreement: times its agreement across images; effect: "
+        "relevance times the fourth root of its effect on the image. None: effect where screened, else paper."
     ),
 ]
 # settings that a pack may recommend: none means the pack's recommendation, else the published value

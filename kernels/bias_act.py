@@ -22,6 +22,7 @@ def bias_act(
     slope: float = LRELU_SLOPE,
     gain: float = LRELU_GAIN,
     clamp: float | None = None,
+    inplace: bool = False,
     impl: Impl = "auto",
 ) -> Float[Tensor, "n c h w"]:
     """``clamp(gain * lrelu(x + noise + bias))``; with ``act=False`` just ``clamp(x + noise + bias)``.
@@ -34,6 +35,7 @@ def bias_act(
         slope: negative slope of the leaky ReLU.
         gain: factor after the activation.
         clamp: largest magnitude let through, or None. NVlabs networks use 256, rosinality's none.
+        inplace: ``x`` is the caller's to give away: the fast path may write the result over it. Never with a gradient.
         impl: ``"fast"`` works in place on one temporary when no gradient is asked for.
     Returns:
         shape, dtype and device of ``x``; differentiable in ``x``, ``bias`` and ``noise``.
@@ -44,8 +46,9 @@ def bias_act(
     if bias is not None and bias.shape != (x.shape[1],):
         raise ValueError(f"`bias` must have one value per channel, ({x.shape[1]},); got {tuple(bias.shape)}.")
     needs_grad = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (x, bias, noise))
-    run = _bias_act_ref if impl == "ref" or needs_grad else _bias_act_fast
-    return run(x, bias, noise=noise, act=act, slope=slope, gain=gain, clamp=clamp)
+    if impl == "ref" or needs_grad:
+        return _bias_act_ref(x, bias, noise=noise, act=act, slope=slope, gain=gain, clamp=clamp)
+    return _bias_act_fast(x, bias, noise=noise, act=act, slope=slope, gain=gain, clamp=clamp, owned=inplace)
 
 
 def _bias_act_ref(
@@ -61,17 +64,24 @@ def _bias_act_ref(
 
 
 def _bias_act_fast(
-    x: Tensor, bias: Tensor | None, *, noise: Tensor | None, act: bool, slope: float, gain: float, clamp: float | None
+    x: Tensor,
+    bias: Tensor | None,
+    *,
+    noise: Tensor | None,
+    act: bool,
+    slope: float,
+    gain: float,
+    clamp: float | None,
+    owned: bool,
 ) -> Tensor:
-    owned = False
     if noise is not None:
-        x, owned = x + noise, True
+        x, owned = (x.add_(noise) if owned else x + noise), True
     if bias is not None:
         shift = bias.to(x).reshape(1, -1, 1, 1)
         x, owned = (x.add_(shift) if owned else x + shift), True
     if act:
-        x = (F.leaky_relu_(x, slope) if owned else F.leaky_relu(x, slope)).mul_(gain)
-        owned = True
+        x, owned = (F.leaky_relu_(x, slope) if owned else F.leaky_relu(x, slope)), True
+        x = x.mul_(gain) if gain != 1.0 else x
     if clamp is None:
         return x
     return x.clamp_(-clamp, clamp) if owned else x.clamp(-clamp, clamp)

@@ -158,7 +158,7 @@ class SynthesisLayer(nn.Module):
             gain=LRELU_GAIN,
             impl=impl,
         )
-        return bias_act(x, gain=1.0, clamp=self.clamp, impl=impl), rgb
+        return bias_act(x, gain=1.0, clamp=self.clamp, inplace=True, impl=impl), rgb
 
 
 class ToRGB(nn.Module):

@@ -140,6 +140,8 @@ def test_global_directions_without_a_table_measures_what_the_prompts_need(
     assert pd.read_parquet(tmp_path / "style_directions").groupby("prompt_id").size().tolist() == [2, 2]
     table = pd.read_parquet(tmp_path / "screened_directions")
     assert ("not_measured" in set(table["status"])) == (mode == "screened")
+    recorded = json.loads((tmp_path / "_style_directions.json").read_text())["config"]
+    assert recorded["rule"] == ("effect" if mode == "screened" else "paper")
     counts = pd.read_parquet(tmp_path / "prompts")["channel_counts"][0]
     assert (np.diff(counts) <= 0).all()
     assert len(counts) == 51

@@ -95,3 +95,12 @@ def test_bias_act_other_slope_and_gain_are_used(impl: Impl) -> None:
 def test_bias_act_bias_of_other_length_raises(impl: Impl) -> None:
     with pytest.raises(ValueError, match=re.escape("one value per channel, (3,); got (2,)")):
         bias_act(torch.zeros(1, 3, 2, 2), torch.zeros(2), impl=impl)
+
+
+def test_bias_act_given_its_input_away_gives_the_same_values(randn: Randn) -> None:
+    x, bias, noise = randn(2, 3, 4, 4), randn(3), randn(1, 1, 4, 4)
+    want = bias_act(x, bias, noise=noise, clamp=0.5)
+    torch.testing.assert_close(bias_act(x.clone(), bias, noise=noise, clamp=0.5, inplace=True), want)
+    leaf = x.clone().requires_grad_()
+    torch.testing.assert_close(bias_act(leaf, bias, noise=noise, clamp=0.5, inplace=True), want)
+    assert torch.equal(leaf, x)
