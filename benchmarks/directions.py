@@ -330,7 +330,7 @@ def run_all(*, large: bool, compiler: bool, modes: bool, repeats: int) -> tuple[
     with torch.no_grad():
         gemm = measure_gemm(repeats)
         pack = peeps()
-        rows = bench_table(pack, num_images=2, num_sampled=12)
+        rows = bench_table(pack, num_images=4, num_sampled=6)
         rows += bench_parts(pack, gemm, repeats) + bench_exact(pack, repeats, num_channels=3)
         rows += (
             bench_derivatives(pack) + bench_formats(pack, repeats, compiler=compiler) + bench_growth(pack) + savings()
