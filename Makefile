@@ -25,9 +25,9 @@ lint: $(VENV)/.installed-test ## ruff, pyright, import-linter
 	$(BIN)/pyright
 	$(BIN)/lint-imports
 
-bench: $(VENV)/.installed-test ## measure the fast paths against their references
-	$(BIN)/python -m benchmarks.bench
-	$(BIN)/python -m benchmarks.directions
+bench: $(VENV)/.installed-test ## measure the fast paths against their references, into benchmarks/results*
+	$(BIN)/python -m benchmarks.bench --write
+	$(BIN)/python -m benchmarks.directions --modes --write
 
 clean: ## remove .venv and outputs
 	rm -rf $(VENV) output build .pytest_cache .ruff_cache

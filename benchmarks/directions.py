@@ -1,17 +1,19 @@
 """What channel directions cost: the published loop against ours, where the time goes, and how it grows.
 
-``python -m benchmarks.directions`` prints a table; ``--write`` also writes ``directions.md`` and ``directions.json``
-beside this file; ``--large`` adds a 1024-px generator. Two ways of one thing take turns, so that other load hits both
-alike: trust ratios before milliseconds. Generators other than the pack's, and their ViT-B/32, have random weights:
-the arithmetic is the same.
+``python -m benchmarks.directions`` prints a table; ``--write`` also writes ``results_directions.md`` and ``.json``
+beside this file; ``--large`` adds a 1024-px generator; ``--modes`` runs whole prompt lists through the flows. Two ways
+of one thing take turns, so that other load hits both alike: trust ratios before milliseconds. Generators other than the
+pack's, and their ViT-B/32, have random weights: the arithmetic is the same.
 """
 
 import argparse
 import json
+import os
 import statistics
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import open_clip
 import torch
@@ -21,6 +23,8 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from benchmarks.bench import CLIP_MEAN, CLIP_SIZE, CLIP_STD, count_flops, cpu_name, measure_gemm, seconds
+from benchmarks.screening_study import study_prompts
+from examples.peeps.captions import WORDS
 from kernels import probe_rows, resize_normalize, unit_vectors
 from pipeline.batch_size import choose_batch_size
 from pipeline.differences import IMAGES_TOGETHER, editable_positions, image_styles, sum_differences
@@ -133,6 +137,59 @@ def bench_exact(subject: Subject, repeats: int, *, num_channels: int) -> list[Ro
     ]
 
 
+def bench_table(subject: Subject, *, num_images: int, num_sampled: int) -> list[Row]:
+    """The table of all editable channels by the published loop and by ours, in seconds, over the same images.
+
+    The published loop renders every editable channel whether it varies or not: its time is the mean over channels
+    spread over all of them, varying and constant ones in the shares they have, times their number. Ours runs whole,
+    all channels in one call, as a shard does; it passes over channels whose standard deviation is zero. That changes
+    nothing in the table: +- 5 x 0 is no move, both renders are the same image, and their difference has no direction.
+    """
+    editable = editable_positions(subject.generator.space)
+    spread = [editable[(2 * i + 1) * len(editable) // (2 * num_sampled)] for i in range(num_sampled)]
+    styles = subject.styles[:num_images]
+    exact(subject, subject.live[:1], num_images)
+    loop, ours = [], []
+    for part in (editable[i::2] for i in range(2)):  # by turns, as everywhere here
+        ours.append(seconds(lambda p=part: exact(subject, p, num_images)))
+        loop.append(seconds(lambda: [published_pair(subject, i, p) for p in spread for i in range(len(styles))]))
+    whole = statistics.mean(loop) / num_sampled * len(editable)
+    name = f"exact, table of {len(editable)} channels ({len(subject.live)} vary), {num_images} images"
+    return [Row(subject.name, name, 1e3 * sum(ours), whole / sum(ours), "x the published loop's speed")]
+
+
+def fifty_prompts() -> list[dict[str, str]]:
+    """Fifty prompts of the pack's own domain: the study's, then other words for the same."""
+    rows = [{"name": p.name, "target": p.target, "neutral": p.neutral} for p in study_prompts()]
+    others = [(a, c, w[0][1]) for a, words in WORDS.items() for c, w in words.items() if len(w[0]) > 1]
+    rows += [{"name": f"{a}:{c}, again", "target": f"a face with {w}", "neutral": "a face"} for a, c, w in others]
+    return rows[:50]
+
+
+def bench_modes() -> list[Row]:
+    """Fifty prompts on the pack from an empty run to style directions, through the flow; Prefect already started.
+
+    Channel directions that ship with the pack are left aside; its style statistics are used.
+    """
+    from prefect.testing.utilities import prefect_test_harness
+
+    from flows.global_directions import global_directions
+
+    rows = []
+    prompts = fifty_prompts()
+    with prefect_test_harness(server_startup_timeout=180), TemporaryDirectory() as folder:
+        global_directions(prompts[:1], run=f"{folder}/warm", device="cpu")
+        for mode in ("gradient", "screened"):
+            before = os.getloadavg()[0]
+            took = seconds(
+                lambda m=mode: global_directions(
+                    prompts, run=f"{folder}/{m}", mode=m, reuse_directions=False, device="cpu"
+                )
+            )
+            rows.append(Row("peeps 128 px", f"{mode}, 50 prompts, whole flow", 1e3 * took, before, "load before"))
+    return rows
+
+
 def bench_parts(subject: Subject, gemm_gflops: float, repeats: int) -> list[Row]:
     """A render, a CLIP image and a slope's backward pass, in milliseconds an image."""
     n = len(subject.styles)
@@ -155,7 +212,13 @@ def slopes_seconds(subject: Subject, num_prompts: int, num_images: int) -> float
     styles = subject.styles[:1].repeat(num_images, 1)
     return seconds(
         lambda: sum_slopes(
-            subject.generator, subject.clip, styles, std=subject.std, probes=probes, batch_size=min(4, num_images)
+            subject.generator,
+            subject.clip,
+            styles,
+            std=subject.std,
+            probes=probes,
+            text_directions=texts,
+            batch_size=min(4, num_images),
         )
     )
 
@@ -261,20 +324,24 @@ def savings() -> list[Row]:
     ]
 
 
-def run_all(*, large: bool, compiler: bool, repeats: int) -> tuple[str, list[Row]]:
+def run_all(*, large: bool, compiler: bool, modes: bool, repeats: int) -> tuple[str, list[Row]]:
     """Every row, and where it was measured."""
+    load = os.getloadavg()[0]
     with torch.no_grad():
         gemm = measure_gemm(repeats)
         pack = peeps()
-        rows = bench_parts(pack, gemm, repeats) + bench_exact(pack, repeats, num_channels=3)
+        rows = bench_table(pack, num_images=4, num_sampled=6)
+        rows += bench_parts(pack, gemm, repeats) + bench_exact(pack, repeats, num_channels=3)
         rows += (
             bench_derivatives(pack) + bench_formats(pack, repeats, compiler=compiler) + bench_growth(pack) + savings()
         )
         others = [random_weights(256, CONFIG_F, 4)] + ([random_weights(1024, 32768, 1)] if large else [])
         for subject in others:
             rows += bench_parts(subject, gemm, 1) + bench_exact(subject, 1, num_channels=2) + bench_derivatives(subject)
+    if modes:
+        rows += bench_modes()
     machine = f"{cpu_name()}; torch {torch.__version__}, {torch.get_num_threads()} threads"
-    where = f"{machine}; matrix product {gemm:.0f} GFLOP/s."
+    where = f"{machine}, load {load:.1f} before; matrix product {gemm:.0f} GFLOP/s."
     return where, rows
 
 
@@ -293,10 +360,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--large", action="store_true", help="also a 1024-px generator")
     parser.add_argument("--compile", action="store_true", help="also torch.compile, which takes minutes")
+    parser.add_argument("--modes", action="store_true", help="also 50 prompts by each mode, whole flows, minutes")
     parser.add_argument("--repeats", type=int, default=3, help="timed runs of each (default 3)")
-    parser.add_argument("--write", action="store_true", help="write directions.md and directions.json beside this file")
+    parser.add_argument("--write", action="store_true", help="write results_directions.md and .json beside this file")
     args = parser.parse_args()
-    where, rows = run_all(large=args.large, compiler=args.compile, repeats=args.repeats)
+    where, rows = run_all(large=args.large, compiler=args.compile, modes=args.modes, repeats=args.repeats)
     table = Table(title="Channel directions", caption=where)
     for title in HEADER:
         table.add_column(title)
@@ -307,8 +375,8 @@ def main() -> None:
         lines = ["# Channel directions", "", where, "", "| " + " | ".join(HEADER) + " |", "|" + " --- |" * len(HEADER)]
         lines += ["| " + " | ".join(cells(row)) + " |" for row in rows]
         lines += ["", "Written by `python -m benchmarks.directions --write`."]
-        (RESULTS / "directions.md").write_text("\n".join(lines) + "\n")
-        (RESULTS / "directions.json").write_text(json.dumps([asdict(row) for row in rows], indent=2) + "\n")
+        (RESULTS / "results_directions.md").write_text("\n".join(lines) + "\n")
+        (RESULTS / "results_directions.json").write_text(json.dumps([asdict(row) for row in rows], indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -8,9 +8,10 @@ recall     share of the exact table's kept channels that the method keeps too
 cosine     of the method's style direction and the exact one
 hit        edited images that the judge puts into the target category, of those that were not there before
 kept       other attributes that the judge sees unchanged
+gain       hit minus that of the first row (exact, paper's rule), prompt by prompt, with its standard error
 
-Hit and kept are compared along the curve of strengths, at the same share kept. The judge is the pack's attribute
-oracle where it has one, else its own CLIP as a zero-shot classifier, which is not independent of the directions.
+The judge is the pack's attribute oracle where it has one, else its own CLIP as a zero-shot classifier, which is not
+independent of the directions.
 """
 
 import argparse
@@ -49,8 +50,8 @@ from pipeline.statistics import find_statistics
 from storage import Store
 
 RESULTS = Path(__file__).parent
-STRENGTHS = (4.0, 7.0, 10.0, 14.0)
-RULES: tuple[Rule, ...] = ("paper", "agreement", "effect")
+STRENGTHS = (7.0, 14.0)
+RULES: tuple[Rule, ...] = ("paper", "effect")
 Judge = Callable[[Tensor], Mapping[str, Tensor]]
 NO_PROMPT = {"none", "neutral"}  # the absence of an attribute is not something to add
 INVISIBLE = "hair_color"  # many heads hide the hair or are drawn in black ink
@@ -69,7 +70,7 @@ class Method:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a method came to, means over prompts; ``hit`` and ``kept`` per strength."""
+    """What a method came to, means over prompts; ``hit``, ``kept`` and ``gain`` with its error per strength."""
 
     name: str
     rule: str
@@ -79,6 +80,8 @@ class Outcome:
     cosine: float
     hit: list[float]
     kept: list[float]
+    gain: list[float]
+    gain_error: list[float]
 
 
 def study_prompts() -> list[Prompt]:
@@ -183,8 +186,9 @@ def evaluate(
     pack: Pack,
     styles: Tensor,
     judge: Judge,
-) -> Outcome:
-    """Likeness to the exact style directions, and hit and kept along the strengths."""
+    first: np.ndarray | None,
+) -> tuple[Outcome, np.ndarray]:
+    """Likeness to the exact style directions, hit and kept by strength, and the hits [prompt, strength] behind them."""
     before = judge_styles(pack, judge, styles)
     recall, cosine, hit, kept = [], [], [], []
     for prompt, text, table, exact in zip(prompts, texts, method.tables, reference, strict=True):
@@ -200,41 +204,27 @@ def evaluate(
             after = judge_styles(pack, judge, styles + strength * move)
             hit.append(float((after[name] == wanted)[new].float().mean()) if bool(new.any()) else np.nan)
             kept.append(float(torch.stack([(after[k] == before[k]).float() for k in others]).mean()))
-    curve = [np.nanmean(np.array(x).reshape(len(prompts), -1), axis=0).tolist() for x in (hit, kept)]
+    hits, shares = (np.array(x).reshape(len(prompts), -1) for x in (hit, kept))
+    gain = hits - (hits if first is None else first)
+    error = np.nanstd(gain, axis=0, ddof=1) / len(prompts) ** 0.5
     means = float(np.mean(recall)), float(np.mean(cosine))
-    return Outcome(method.name, method.rule, method.renders, method.backward, *means, *curve)
+    curves = [np.nanmean(x, axis=0).tolist() for x in (hits, shares, gain)]
+    return Outcome(method.name, method.rule, method.renders, method.backward, *means, *curves, error.tolist()), hits
 
 
-def hit_at(outcome: Outcome, kept: float) -> float | None:
-    """Hit where the curve of strengths passes a share kept; None where it never goes so low or starts lower."""
-    shares, hits = [1.0, *outcome.kept], [0.0, *outcome.hit]
-    for left, right, low, high in zip(shares, shares[1:], hits, hits[1:], strict=False):
-        if right <= kept <= left:
-            part = 0.0 if left == right else (left - kept) / (left - right)
-            return low + part * (high - low)
-    return None
-
-
-def to_table(outcomes: list[Outcome], levels: tuple[float, ...]) -> Table:
+def to_table(outcomes: list[Outcome]) -> Table:
     """The study as a terminal table."""
     table = Table(title="Screening study")
-    strengths = [f"hit/kept at {s:g}" for s in STRENGTHS]
-    for title in (
-        "directions",
-        "rule",
-        "renders",
-        "backward",
-        "recall",
-        "cosine",
-        *strengths,
-        *(f"hit at {k}" for k in levels),
-    ):
+    for title in ("directions", "rule", "renders", "backward", "recall", "cosine"):
         table.add_column(title, justify="left" if title in ("directions", "rule") else "right")
+    for strength in STRENGTHS:
+        table.add_column(f"hit/kept at {strength:g}", justify="right")
+        table.add_column("gain", justify="right")
     for o in outcomes:
-        pairs = [f"{h:.3f}/{k:.3f}" for h, k in zip(o.hit, o.kept, strict=True)]
-        at = [hit_at(o, k) for k in levels]
         cells = [f"{o.renders:.0f}", f"{o.backward:.0f}", f"{o.recall:.3f}", f"{o.cosine:.3f}"]
-        table.add_row(o.name, o.rule, *cells, *pairs, *("-" if a is None else f"{a:.3f}" for a in at))
+        for hit, kept, gain, error in zip(o.hit, o.kept, o.gain, o.gain_error, strict=True):
+            cells += [f"{hit:.3f}/{kept:.4f}", f"{gain:+.3f} +- {error:.3f}"]
+        table.add_row(o.name, o.rule, *cells)
     return table
 
 
@@ -243,7 +233,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--run", required=True, help="folder for the tables; a second run reads what it finds there")
     parser.add_argument("--pack", default="peeps", help="pack with the peeps' attributes (default peeps)")
-    parser.add_argument("--images", type=int, default=8, help="edited faces per prompt and strength (default 8)")
+    parser.add_argument("--images", type=int, default=24, help="edited faces per prompt and strength (default 24)")
     parser.add_argument("--prompts", type=int, default=None, help="only so many prompts, spread evenly (default all)")
     parser.add_argument("--alone", action="store_true", help="also screen every prompt by itself")
     parser.add_argument("--pack-table", action="store_true", help="take the pack's own table as the exact one")
@@ -262,31 +252,32 @@ def main() -> None:
     wording = templates(StyleDirectionsConfig().templates)
     texts = [pack.clip.text_direction(p.target, p.neutral, wording) for p in prompts]
     everything = 2.0 * live * config.num_images
-    rules = RULES if exact.effect is not None else RULES[:2]  # a pack's older table has no effects
+    rules = RULES if exact.effect is not None else RULES[:1]  # a pack's older table has no effects
     methods = [Method("exact", rule, everything, 0, [exact] * count) for rule in rules]
     for mode in ("screened", "gradient"):
         table, renders, backward = screen(pack, base, f"{mode}-{count}", ScreeningConfig(mode=mode), prompts)
         name = f"{mode}, {count} prompts together"
         methods += [Method(name, rule, renders, backward, [table] * count) for rule in RULES]
     if args.alone:
-        for mode in ("screened", "gradient"):
-            found = [screen(pack, base, f"{mode}-{p.prompt_id}", ScreeningConfig(mode=mode), [p]) for p in prompts]
-            renders, backward = (float(np.mean([f[i] for f in found])) for i in (1, 2))
-            tables = [f[0] for f in found]
-            methods += [Method(f"{mode}, one prompt", rule, renders, backward, tables) for rule in RULES]
+        alone = ScreeningConfig()
+        found = [screen(pack, base, f"alone-{p.prompt_id}", alone, [p]) for p in prompts]
+        renders, backward = (float(np.mean([f[i] for f in found])) for i in (1, 2))
+        methods += [Method("screened, one prompt", rule, renders, backward, [f[0] for f in found]) for rule in RULES]
     with torch.no_grad():
         styles = pack.generator.styles(sample_w_plus(pack.generator, range(args.images), psi=0.7))
     reference = [moves(exact, pack, text, "paper") for text in texts]
     judge = make_judge(pack)
-    outcomes = []
+    outcomes: list[Outcome] = []
+    first: np.ndarray | None = None
     for method in methods:
-        outcomes.append(evaluate(method, reference, texts, prompts, pack=pack, styles=styles, judge=judge))
-        print(json.dumps(asdict(outcomes[-1])), flush=True)
-    levels = (0.95, 0.9, 0.85)
-    Console(width=200).print(to_table(outcomes, levels))
+        outcome, hits = evaluate(method, reference, texts, prompts, pack=pack, styles=styles, judge=judge, first=first)
+        first = hits if first is None else first
+        outcomes.append(outcome)
+        print(json.dumps(asdict(outcome)), flush=True)
+    Console(width=200).print(to_table(outcomes))
     if args.write:
         results = {"pack": pack.digest, "prompts": count, "images": args.images, "strengths": STRENGTHS}
-        rows = [{**asdict(o), "hit_at": {str(k): hit_at(o, k) for k in levels}} for o in outcomes]
+        rows = [asdict(outcome) for outcome in outcomes]
         text = json.dumps({**results, "judge": "oracle" if hasattr(pack, "oracle") else "clip", "rows": rows}, indent=2)
         (RESULTS / "screening_study.json").write_text(text + "\n")
 

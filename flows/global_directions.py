@@ -80,7 +80,9 @@ def global_directions(
     templates: p.Templates = "imagenet_79",
     mode: p.DirectionsMode = "screened",
     reuse_directions: p.ReuseDirections = True,
-    rule: p.Rule = "paper",
+    renders_per_prompt: p.RendersPerPrompt = None,
+    screening_batch_size: p.ScreeningBatchSize = None,
+    rule: p.Rule = None,
     reference: p.Reference = None,
     workers: p.Workers = 1,
     device: p.Device = "auto",
@@ -100,16 +102,22 @@ def global_directions(
     reuse = mode == "screened" and reuse_directions and has_table(run, inputs, loaded)
     screened = mode != "exact" and not reuse
     stage.check_measured_as(switches, loaded, *open_run(run, inputs), screened=screened)
+    scored_by = rule or ("effect" if screened and mode == "screened" else "paper")
     if screened:
         screening = ScreeningConfig(
-            mode="gradient" if mode == "gradient" else "screened", num_channels=num_channels, templates=templates
+            mode="gradient" if mode == "gradient" else "screened",
+            num_channels=num_channels,
+            templates=templates,
+            renders_per_prompt=renders_per_prompt,
+            batch_size=screening_batch_size,
+            rule=scored_by,
         )
         screen(screening, run=run, inputs=inputs, pack=pack, device=device, prompts=checked, workers=workers)
     given: dict[str, Any] = {
         "relevance_threshold": relevance_threshold,
         "num_channels": num_channels,
         "templates": templates,
-        "rule": rule,
+        "rule": scored_by,
     }
     config = StyleDirectionsConfig(**{**given, **switches.settings(stage.STAGE)})
     channels = load_channels(run, inputs, loaded, screened=screened)

@@ -46,15 +46,26 @@ DirectionsMode = Annotated[
         "exact: the whole table of channel-directions; gradient: from derivatives alone, a preview."
     ),
 ]
+RendersPerPrompt = Annotated[
+    int | None,
+    Field(
+        ge=1,
+        description="Screened: renders that a prompt may cost on average; none means a hundredth of the exact table's.",
+    ),
+]
+ScreeningBatchSize = Annotated[
+    int | None,
+    Field(ge=1, description="Screened: renders at a time; none takes what the free memory allows. Memory, not result."),
+]
 ReuseDirections = Annotated[
     bool,
     Field(description="Screened: take the whole table where the run or the pack has one; off measures anew."),
 ]
 Rule = Annotated[
-    Literal["paper", "agreement", "effect"],
+    Literal["paper", "agreement", "effect"] | None,
     Field(
-        description="Score of a channel. paper: relevance; agreement: times its agreement across images; effect: that "
-        "times the square root of its effect."
+        description="Score of a channel. paper: relevance; agreement: times its agreement across images; effect: "
+        "relevance times the fourth root of its effect on the image. None: effect where screened, else paper."
     ),
 ]
 Reference = Annotated[

@@ -137,7 +137,10 @@ class ScreeningConfig(StageConfig):
     num_probes: int = Field(default=16, ge=0, description="Random directions that estimate a slope's whole length.")
     num_images: Count = Field(default=24, description="Images a channel is measured in at most.")
     num_rounds: Count = Field(
-        default=5, description="Rounds of measuring at most: one for all candidates, the others where a place is open."
+        default=5, description="Rounds of measuring at most: one image for many candidates, then more for fewer."
+    )
+    rule: Literal["paper", "agreement", "effect"] = Field(
+        default="effect", description="Score by which the rounds decide who gets more images; see style directions."
     )
     renders_per_prompt: int | None = Field(
         default=None,
@@ -188,7 +191,7 @@ class StyleDirectionsConfig(StageConfig):
     rule: Literal["paper", "agreement", "effect"] = Field(
         default="paper",
         description="Score of a channel. paper: relevance of the unit mean direction, as published; agreement: "
-        "times its agreement across images, the mean relevance; effect: that times the square root of its effect.",
+        "times its agreement across images, the mean relevance; effect: relevance times the fourth root of its effect.",
     )
     templates: str = Field(
         default="imagenet_79", description="Prompt templates to average: imagenet_79, imagenet_80 or none."

@@ -47,10 +47,11 @@ def sum_differences(
     std: Float[Tensor, "s"],
     step: float,
     batch_size: int,
+    images_together: int = IMAGES_TOGETHER,
 ) -> DirectionSums:
     """Sum over images of ``E(G(s + a sigma_c e_c)) - E(G(s - a sigma_c e_c))``, and of its unit vector.
 
-    1. Images are taken ``IMAGES_TOGETHER`` at a time; activations below a channel's layer are those of the untouched
+    1. Images are taken ``images_together`` at a time; activations below a channel's layer are those of the untouched
        images, computed once per layer and group of images and shared by all its channels and both signs.
     2. A batch holds both signs of these images for as many channels of the layer as ``batch_size`` allows, at least
        one. While it holds one (a CPU's default), a sum depends on nothing but channel and images, to the bit.
@@ -64,12 +65,13 @@ def sum_differences(
         std: standard deviation of every style channel; channels with 0 are not rendered.
         step: a, in standard deviations.
         batch_size: renders at a time.
+        images_together: images of one batch; with fewer than ``IMAGES_TOGETHER`` more channels share a batch.
     Returns:
         sums in the order of ``positions``.
     """
     sums = DirectionSums.empty(len(positions), embedding_width(generator, clip))
     live = sorted((i for i, p in enumerate(positions) if std[p] > 0), key=lambda i: positions[i])
-    together = min(IMAGES_TOGETHER, max(1, batch_size // 2))
+    together = min(images_together, max(1, batch_size // 2))
     with torch.no_grad():
         for layer, members in groupby(live, key=lambda i: generator.space.locate(positions[i])[0]):
             rows = list(members)

@@ -1,19 +1,37 @@
 """Which channels to measure for a prompt, and with how many images: the decisions of the screened mode.
 
-Slopes (``pipeline.slopes``) guess every channel's relevance; the likeliest are measured with a few +- 5 sigma
-differences; only channels whose place among the kept is still open get more images. What has been measured for one
-prompt serves all later ones, because a channel's direction does not depend on the prompt.
+Slopes (``pipeline.slopes``) say how far every channel reaches along the text; those that reach farthest are measured
+with one +- 5 sigma difference each; round by round fewer of them, the best by the score that decides, get more images,
+and in the end only those whose place among the kept is still open. What has been measured for one prompt serves all
+later ones, because a channel's direction does not depend on the prompt.
 
 Letters: c editable channel, d CLIP width, p prompt.
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from kernels import ChannelDirection, DirectionSums, unit_vectors
+from pipeline.channel_score import EFFECT_POWER, Rule, channel_score
+from pipeline.slopes import Slopes
+
+
+class Round(NamedTuple):
+    """One round of measuring.
+
+    Attributes:
+        per_kept: candidates, in multiples of the channels that the prompt keeps.
+        images: how many images each of them has been measured in after the round.
+        only_open: leave out those whose place is settled.
+    """
+
+    per_kept: float
+    images: int
+    only_open: bool
 
 
 @dataclass(frozen=True)
@@ -24,23 +42,31 @@ class ScreeningRule:
         num_images: N, images a channel is measured in at most; a channel that has all of them forgets its slope.
         slope_reach: a slope foretells the effect of +- 5 sigma as a move by so many sigma; real ones saturate.
         slope_weight: the mean slope counts as this many measured images, less the more are measured.
-        effect_power: candidates are ranked by mean relevance of the slope times |effect| to this power.
-        candidates_per_kept: candidates of a prompt, in multiples of the channels it keeps.
-        open_per_kept: at most so many candidates get more images in one round, in multiples of the channels it keeps.
-        images_per_round: images a channel is given at a time.
+        rounds: who is measured when; further rounds repeat the last. The first three and the images of the slopes come
+            to 124 renders for a prompt that keeps 4 channels.
         spread: standard deviation across images of a unit difference along a text direction.
-        open_within: a place is open while relevance and the edge differ by less than this many standard errors.
+        open_within: a place is open while score and the edge differ by less than this many standard errors.
+        score: what decides; see ``channel_score``.
     """
 
     num_images: int = 24
     slope_reach: float = 2.0
     slope_weight: float = 2.0
-    effect_power: float = 1.0
-    candidates_per_kept: float = 3.0
-    open_per_kept: float = 1.5
-    images_per_round: int = 2
+    rounds: tuple[Round, ...] = (
+        Round(7, 1, False),
+        Round(3, 2, False),
+        Round(2, 4, False),
+        Round(2, 8, True),
+        Round(2, 24, True),
+    )
     spread: float = 0.13
     open_within: float = 2.0
+    score: Rule = "effect"
+
+    def round(self, number: int) -> Round:
+        """What round ``number`` does, from 0."""
+        found = self.rounds[min(number, len(self.rounds) - 1)]
+        return found._replace(images=min(found.images, self.num_images))
 
 
 def measured_directions(slopes: DirectionSums, sums: DirectionSums, rule: ScreeningRule) -> ChannelDirection:
@@ -73,106 +99,86 @@ def measured_effects(slopes: DirectionSums, sums: DirectionSums, rule: Screening
     return ((measured + foretold) / (sums.seen + weight).clamp_min(1e-9)[:, None]).float()
 
 
-def mean_relevance(found: ChannelDirection, text_direction: Float[Tensor, "d"]) -> Float[Tensor, "c"]:
-    """Mean over images of ``<unit difference, text>``: relevance times agreement, unbiased with however few images."""
-    return (found.direction @ text_direction) * found.agreement
-
-
-def candidates(
-    guess: ChannelDirection,
-    effect: Float[Tensor, "c d"],
-    text_direction: Float[Tensor, "d"],
-    *,
-    num_kept: int,
-    rule: ScreeningRule,
-) -> Int[Tensor, "m"]:
-    """Rows of the channels likeliest to be kept, best first: ``|mean relevance of the slope| * |effect|^power``.
-
-    Args:
-        guess: direction of every editable channel's slope.
-        effect: mean derivative of every editable channel.
-        text_direction: unit vector.
-        num_kept: channels the style direction is to keep.
-        rule: how many, and the power.
-    """
-    score = mean_relevance(guess, text_direction).abs() * (effect @ text_direction).abs() ** rule.effect_power
-    number = min(round(rule.candidates_per_kept * num_kept), int((score > 0).sum()))
-    return score.topk(number).indices
-
-
 def still_open(
-    directions: ChannelDirection,
-    effects: Float[Tensor, "c d"],
-    seen: Int[Tensor, "c"],
-    chosen: Int[Tensor, "m"],
-    text_direction: Float[Tensor, "d"],
-    *,
-    num_kept: int,
-    rule: ScreeningRule,
-) -> Int[Tensor, "k"]:
-    """Candidates whose place among the kept could change with more images, the most doubtful first.
+    score: Float[Tensor, "k"], error: Float[Tensor, "k"], *, num_kept: int, within: float
+) -> Bool[Tensor, "k"]:
+    """Whether each candidate's place among the ``num_kept`` largest could change with more images.
 
-    Channels are kept by their score, mean relevance times ``sqrt|effect along the text|``. The edge lies half-way
-    between the last kept and the first left out. A candidate is open while its score is within
-    ``open_within * spread / sqrt(k + w) * sqrt|effect|`` of the edge and it has images left.
+    The edge lies half-way between the last kept and the first left out; a place is open while the score is within
+    ``within`` errors of it. Nothing is open where all are kept.
 
     Args:
-        directions: of all editable channels, as measured so far.
-        effects: of the same.
-        seen: images measured per channel.
-        chosen: rows of the prompt's candidates.
-        text_direction: unit vector.
-        num_kept: channels the style direction is to keep.
-        rule: see ``ScreeningRule``.
+        score: not negative.
+        error: standard error of each score.
+        num_kept: how many are kept.
+        within: in standard errors.
     """
-    if len(chosen) <= num_kept:
-        return chosen[:0]
-    weight = (effects[chosen] @ text_direction).abs().sqrt()
-    found = mean_relevance(directions, text_direction)[chosen].abs() * weight
-    ordered = found.sort(descending=True).values
+    if len(score) <= num_kept:
+        return torch.zeros(len(score), dtype=torch.bool)
+    ordered = score.sort(descending=True).values
     edge = (ordered[num_kept - 1] + ordered[num_kept]) / 2
-    error = rule.spread / (seen[chosen] + rule.slope_weight).sqrt() * weight.clamp_min(1e-9)
-    doubt = (found - edge).abs() / error
-    doubt = torch.where(seen[chosen] < rule.num_images, doubt, torch.inf)
-    number = min(len(chosen), round(rule.open_per_kept * num_kept))
-    picked = doubt.topk(number, largest=False)
-    return chosen[picked.indices[picked.values < rule.open_within]]
+    return (score - edge).abs() < within * error
 
 
 def plan_round(
-    slopes: DirectionSums,
+    slopes: Slopes,
     sums: DirectionSums,
     text_directions: Float[Tensor, "p d"],
     num_kept: list[int],
     *,
-    first: bool,
+    number: int,
     room: int,
     rule: ScreeningRule,
 ) -> Int[Tensor, "k"]:
-    """Rows of the channels that get ``images_per_round`` more images, in rising order.
+    """Rows of the channels that get more images in a round, in rising order.
 
-    Every prompt has a list: its candidates in the first round, those still open later. Where all of them together
-    are more than there is room for, the first of every list go before the second of any.
+    Every prompt has a list, best first: in the first round the channels of the farthest reach, ``mean |<slope,
+    text>|``; later the measured ones of the largest score. Where all lists together cost more than there is room for,
+    the first of every list go before the second of any.
 
     Args:
-        slopes: of all editable channels.
+        slopes: of all editable channels, with the reach along every text.
         sums: measured so far; ``seen`` says with how many images.
         text_directions: one unit vector per prompt; prompts are looked at one at a time.
         num_kept: channels each prompt keeps.
-        first: True gives images to candidates that have none yet, False to those still open.
-        room: channels at most.
+        number: of the round, from 0.
+        room: pairs of renders at most.
         rule: see ``ScreeningRule``.
     """
-    directions = measured_directions(slopes, sums, rule)
-    effects = measured_effects(slopes, sums, rule)
-    guess, effect = slopes.direction(), slopes.mean_effect()
+    this = rule.round(number)
+    found = measured_directions(slopes.sums, sums, rule)
+    effects = measured_effects(slopes.sums, sums, rule)
     turn = torch.full((len(sums.seen),), torch.inf)
-    for text, kept in zip(text_directions, num_kept, strict=True):
-        chosen = candidates(guess, effect, text, num_kept=kept, rule=rule)
-        if first:
-            listed = chosen[sums.seen[chosen] < rule.images_per_round]
+    for prompt, (text, kept) in enumerate(zip(text_directions, num_kept, strict=True)):
+        if number == 0:
+            score = slopes.reach[:, prompt].double()
         else:
-            listed = still_open(directions, effects, sums.seen, chosen, text, num_kept=kept, rule=rule)
+            score = channel_score(
+                found.direction, text, rule=rule.score, agreement=found.agreement, effect=effects
+            ).abs()
+            score = torch.where(sums.seen > 0, score, torch.zeros_like(score))
+        best = score.topk(min(round(this.per_kept * kept), int((score > 0).sum())))
+        due = sums.seen[best.indices] < this.images
+        if this.only_open:
+            error = _standard_error(found, effects, sums, text, best.indices, rule)
+            due &= still_open(best.values, error, num_kept=kept, within=rule.open_within)
+        listed = best.indices[due]
         turn[listed] = torch.minimum(turn[listed], torch.arange(len(listed), dtype=turn.dtype))
-    wanted = int(turn.isfinite().sum())
-    return turn.sort(stable=True).indices[: max(0, min(wanted, room))].sort().values
+    ordered = turn.sort(stable=True).indices[: int(turn.isfinite().sum())]
+    cost = (this.images - sums.seen[ordered]).cumsum(0)
+    return ordered[cost <= room].sort().values
+
+
+def _standard_error(
+    found: ChannelDirection,
+    effects: Tensor,
+    sums: DirectionSums,
+    text: Tensor,
+    rows: Tensor,
+    rule: ScreeningRule,
+) -> Float[Tensor, "k"]:
+    """Of the score of some channels: ``spread / sqrt(k + w)``, scaled as the rule scales the mean relevance."""
+    error = rule.spread / (sums.seen[rows] + rule.slope_weight).sqrt()
+    if rule.score != "agreement":
+        error = error / found.agreement[rows].clamp_min(1e-3)
+    return error * (effects[rows] @ text).abs() ** EFFECT_POWER if rule.score == "effect" else error

@@ -1,18 +1,39 @@
 """Slopes: the derivative of CLIP's embedding along every style channel, by backward passes, no renders to compare.
 
-Letters: n image, c editable channel, s style, d CLIP width, r probe row.
+Letters: n image, c editable channel, s style, d CLIP width, r probe row, p text.
 """
 
+from dataclasses import dataclass
+
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from kernels import DirectionSums, Probes
+from kernels.direction_sums import FRACTION_BITS
 from pipeline.differences import editable_positions
 from pipeline.models.clip import Clip
 from pipeline.models.stylegan2 import Generator
 
 MIN_SLOPE = 1e-7  # per standard deviation; below this a derivative is rounding
+
+
+@dataclass(frozen=True)
+class Slopes:
+    """Sums over images.
+
+    Attributes:
+        sums: of the derivatives.
+        reach: of ``|<derivative, text>|`` for every text, units of 2^-40. A channel that pulls some faces towards the
+            text and others away has a reach but a small mean; +- 5 sigma, which pass the bend, mostly have one sign.
+    """
+
+    sums: DirectionSums
+    reach: Int[Tensor, "c p"]
+
+    def merge(self, other: "Slopes") -> "Slopes":
+        """Sums over both sets of images; exact, associative and commutative."""
+        return Slopes(self.sums.merge(other.sums), self.reach + other.reach)
 
 
 def sum_slopes(
@@ -22,45 +43,59 @@ def sum_slopes(
     *,
     std: Float[Tensor, "s"],
     probes: Probes,
+    text_directions: Float[Tensor, "p d"],
     batch_size: int,
-) -> DirectionSums:
+) -> Slopes:
     """Derivatives of the unit embedding E(G(s)) along every editable channel, times its standard deviation.
 
     One forward pass of a batch of images, then one backward pass per probe row q: ``sigma_c d<q, E>/ds_c`` for all
     channels at once. Probe rows span the text directions, so the component along every text is exact; random rows
     give the length of the rest (``kernels.probe_rows``). With d rows the derivative is exact altogether.
 
-    Memory is that of one batch, whatever the number of images and, above d, of texts.
+    Memory is that of one batch, whatever the number of images and, above d, of texts, but for a number per channel
+    and text.
 
     Args:
         generator: renders.
         clip: embeds.
         styles: style vectors of the images, at least one.
         std: standard deviation of every style channel; a channel with 0 gets slope 0.
-        probes: directions to differentiate along.
+        probes: directions to differentiate along; they span the texts.
+        text_directions: unit vectors.
         batch_size: images at a time.
     Returns:
         sums over the images of the derivatives of ``editable_positions``, in CLIP's space.
     """
     columns = torch.tensor(editable_positions(generator.space), device=styles.device)
     sigma = std.to(styles.device)[columns]
-    found: DirectionSums | None = None
+    found: Slopes | None = None
     for images in styles.split(batch_size):
-        found_here = _batch_slopes(generator, clip, images, columns=columns, sigma=sigma, probes=probes)
+        coordinates = _coordinates(generator, clip, images, columns=columns, sigma=sigma, probes=probes)
+        sums = DirectionSums.of(probes.lift(coordinates), shortest=MIN_SLOPE)
+        found_here = Slopes(sums, _reach(coordinates / probes.weight, text_directions @ probes.rows.T))
         found = found_here if found is None else found.merge(found_here)
     assert found is not None, "at least one image"
     return found
 
 
-def _batch_slopes(
+def _coordinates(
     generator: Generator, clip: Clip, images: Tensor, *, columns: Tensor, sigma: Tensor, probes: Probes
-) -> DirectionSums:
+) -> Float[Tensor, "c n r"]:
+    """Derivatives along every probe row, weighted."""
     x = images.detach().clone().requires_grad_()
-    coordinates = torch.empty(len(columns), len(x), len(probes.rows))  # [c n r]
+    coordinates = torch.empty(len(columns), len(x), len(probes.rows))
     with torch.enable_grad():  # a caller may have turned gradients off
         projected = clip.encode_images(generator.render(x)) @ probes.rows.to(x.device).T  # [n r]
         for row in range(len(probes.rows)):
             last = row + 1 == len(probes.rows)
             (gradient,) = torch.autograd.grad(projected[:, row].sum(), x, retain_graph=not last)
             coordinates[:, :, row] = (gradient[:, columns] * sigma * probes.weight[row]).T.cpu()
-    return DirectionSums.of(probes.lift(coordinates), shortest=MIN_SLOPE)
+    return coordinates
+
+
+def _reach(coordinates: Float[Tensor, "c n r"], texts: Float[Tensor, "p r"]) -> Int[Tensor, "c p"]:
+    """Sums over images of ``|<derivative, text>|`` as whole numbers; one image at a time, for memory's sake."""
+    total = torch.zeros(len(coordinates), len(texts), dtype=torch.int64)
+    for image in coordinates.unbind(dim=1):
+        total += ((image @ texts.T).abs().double() * 2.0**FRACTION_BITS).round().long()
+    return total

@@ -23,7 +23,7 @@ import storage
 from kernels import ChannelDirection, DirectionSums, probe_rows
 from pipeline.batch_size import choose_batch_size
 from pipeline.config import ScreeningConfig
-from pipeline.differences import editable_positions, image_styles, sum_differences
+from pipeline.differences import IMAGES_TOGETHER, editable_positions, image_styles, sum_differences
 from pipeline.errors import PromptError
 from pipeline.pack import Pack
 from pipeline.prompts import Prompt, templates
@@ -31,7 +31,7 @@ from pipeline.sampling import count_shards, shard_bounds
 from pipeline.schemas import SCREENING_PLAN
 from pipeline.screening import ScreeningRule, measured_directions, measured_effects, plan_round
 from pipeline.shard import Input, Made, ShardReport, part_path, run_shard, stage_hash
-from pipeline.slopes import sum_slopes
+from pipeline.slopes import Slopes, sum_slopes
 from pipeline.statistics import Statistics
 from pipeline.sums_table import directions_table, merge_sums, sums_table
 from storage import Store
@@ -91,7 +91,7 @@ class Screening:
     ) -> None:
         self.config, self.store, self.pack, self.prompts = config, store, pack, prompts
         self.statistics, self.earlier = statistics, earlier
-        self.rule = ScreeningRule(num_images=config.num_images)
+        self.rule = ScreeningRule(num_images=config.num_images, score=config.rule)
         self.positions = editable_positions(pack.generator.space)
         self.config_hash = screened_directions_hash(
             config, pack, prompts=prompts, statistics=statistics, earlier=earlier
@@ -131,16 +131,22 @@ class Screening:
             config, pack = self.config, self.pack
             images = shard_bounds(config.num_gradient_images, config.images_per_shard, shard)
             seeds = [config.first_seed + i for i in images]
+            texts = self._read_texts()[0]
             slopes = sum_slopes(
                 pack.generator,
                 pack.clip,
                 image_styles(pack.generator, seeds, psi=config.psi),
                 std=self.statistics.std,
-                probes=probe_rows(self._read_texts()[0], num_probes=config.num_probes),
+                probes=probe_rows(texts, num_probes=config.num_probes),
+                text_directions=texts,
                 batch_size=choose_batch_size(pack.generator, config.gradient_batch_size, gradient=True),
             )
-            table = sums_table(pack.generator.space, self.positions, slopes)
-            return Made({part_path(f"_{SLOPES_STAGE}", shard): storage.table_bytes(table)}, rows=table.num_rows)
+            table = sums_table(pack.generator.space, self.positions, slopes.sums)
+            files = {
+                part_path(f"_{SLOPES_STAGE}", shard): storage.table_bytes(table),
+                self._reach_path(shard): storage.arrays_bytes({"reach": slopes.reach.numpy()}),
+            }
+            return Made(files, rows=table.num_rows)
 
         return self._run(SLOPES_STAGE, shard, make)
 
@@ -155,7 +161,7 @@ class Screening:
                 sums,
                 directions,
                 kept,
-                first=number == 0,
+                number=number,
                 room=self._room(number, len(kept)),
                 rule=self.rule,
             ).tolist()
@@ -177,7 +183,7 @@ class Screening:
         def make() -> Made:
             plan = self._read_plan(number)
             part = [plan[i] for i in shard_bounds(len(plan), self.config.shard_size, shard)]
-            table = sums_table(self.pack.generator.space, [p for p, _ in part], self._measure(part))
+            table = sums_table(self.pack.generator.space, [p for p, _ in part], self._measure(part, number))
             return Made({self._sums_path(number, shard): storage.table_bytes(table)}, rows=len(part))
 
         return self._run(self._sums_stage(number), shard, make)
@@ -186,7 +192,8 @@ class Screening:
         """The table of directions, and the sums that a later prompt list can go on from. Needs all the rest."""
 
         def make() -> Made:
-            space, slopes, sums = self.pack.generator.space, self._read_slopes(), self._read_sums(self.num_rounds)
+            space, slopes = self.pack.generator.space, self._read_slopes().sums
+            sums = self._read_sums(self.num_rounds)
             if self.config.mode == "gradient":
                 found, effect = slopes.direction(), slopes.mean_effect() * self.rule.slope_reach
             else:
@@ -209,8 +216,8 @@ class Screening:
         """Renders of the slopes' images and of the first ``rounds`` rounds; backward passes are not counted."""
         pairs = 0
         for number in range(rounds):
-            plan = self._read_plan(number)
-            pairs += sum(min(self.rule.images_per_round, self.config.num_images - seen) for _, seen in plan)
+            images = self.rule.round(number).images
+            pairs += sum(images - seen for _, seen in self._read_plan(number))
         return self.config.num_gradient_images + 2 * pairs
 
     @property
@@ -220,20 +227,20 @@ class Screening:
         return len(rows) * self.config.num_gradient_images
 
     def _room(self, number: int, num_prompts: int) -> int:
-        """Channels that the budget of renders still allows in round ``number``."""
+        """Pairs of renders that the budget still allows in round ``number``."""
         live = int((self.statistics.std[self.positions] > 0).sum())
         each = self.config.renders_per_prompt or max(1, live * self.config.num_images * 2 // 100)
-        return (each * num_prompts - self.renders(number)) // (2 * self.rule.images_per_round)
+        return (each * num_prompts - self.renders(number)) // 2
 
-    def _measure(self, part: Sequence[tuple[int, int]]) -> DirectionSums:
-        """Sums of (position, images seen before) pairs over each one's next images, in the order given."""
+    def _measure(self, part: Sequence[tuple[int, int]], number: int) -> DirectionSums:
+        """Sums of (position, images seen before) pairs over each one's images of a round, in the order given."""
         config, pack = self.config, self.pack
         total: DirectionSums | None = None
         order = sorted(range(len(part)), key=lambda i: part[i][1])
         for seen, members in groupby(order, key=lambda i: part[i][1]):
             rows = list(members)
-            last = min(seen + self.rule.images_per_round, config.num_images)
-            numbers = [(config.num_gradient_images + k) % config.num_images for k in range(seen, last)]
+            images = range(seen, self.rule.round(number).images)
+            numbers = [(config.num_gradient_images + k) % config.num_images for k in images]
             found = sum_differences(
                 pack.generator,
                 pack.clip,
@@ -242,6 +249,7 @@ class Screening:
                 std=self.statistics.std,
                 step=config.step,
                 batch_size=choose_batch_size(pack.generator, config.batch_size),
+                images_together=min(len(numbers), IMAGES_TOGETHER),
             )
             total = total or DirectionSums.empty(len(part), found.total.shape[1])
             total = total.add_at(torch.tensor(rows), found)
@@ -255,10 +263,17 @@ class Screening:
         arrays = storage.read_arrays(self.store, storage.shard_outputs(self.store, TEXTS_STAGE)[0])
         return torch.from_numpy(arrays["direction"].copy()), arrays["num_kept"].tolist()
 
-    def _read_slopes(self) -> DirectionSums:
-        parts = [part_path(f"_{SLOPES_STAGE}", i) for i in range(self.num_slopes_shards)]
-        tables = (storage.read_table(self.store, part) for part in parts)
-        return merge_sums(self.pack.generator.space, self.positions, tables)
+    def _read_slopes(self) -> Slopes:
+        shards = range(self.num_slopes_shards)
+        tables = (storage.read_table(self.store, part_path(f"_{SLOPES_STAGE}", i)) for i in shards)
+        sums = merge_sums(self.pack.generator.space, self.positions, tables)
+        reach = torch.zeros(len(self.positions), len(self._read_texts()[0]), dtype=torch.int64)
+        for i in shards:
+            reach += torch.from_numpy(storage.read_arrays(self.store, self._reach_path(i))["reach"])
+        return Slopes(sums, reach)
+
+    def _reach_path(self, shard: int) -> str:
+        return f"_{SLOPES_STAGE}/reach-{shard:05d}.safetensors"
 
     def _read_plan(self, number: int) -> list[tuple[int, int]]:
         table = storage.read_table(self.store, part_path(f"_{PLAN_STAGE}", number))

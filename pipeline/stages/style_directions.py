@@ -16,8 +16,8 @@ from kernels import (
     relevance,
     select_channels,
     threshold_for_count,
-    weigh_by_effect,
 )
+from pipeline.channel_score import Rule, channel_score
 from pipeline.config import StyleDirectionsConfig
 from pipeline.errors import MissingInputError, PipelineError, PromptError
 from pipeline.pack import DIRECTIONS_FILE, STATISTICS_FILE, Pack
@@ -28,10 +28,8 @@ from pipeline.schemas import PROMPTS, STYLE_DIRECTIONS
 from pipeline.shard import Made, ShardReport, find_input, find_optional_input, part_path, run_shard, stage_hash
 from storage import Store
 
-Rule = Literal["paper", "agreement", "effect"]
 Guard = Literal["error", "zeros"]
 STAGE = STYLE_DIRECTIONS.name
-EFFECT_POWER = 0.5  # of the rule "effect"; benchmarks/screening_study.py compares
 OF_THE_TABLE = ("relevance_base", "relevance_cumulative_bug")  # what cannot be changed once it is measured
 CURVE = torch.arange(51) / 100  # thresholds of the channel-count curve
 
@@ -95,17 +93,16 @@ def compute_style_direction(
         relevance_threshold: the paper's beta, keeps ``|R_c| >= beta``; None keeps the ``num_channels`` of largest
             ``|S_c|`` and, by the paper's rule, every channel that ties with the last of them.
         num_channels: used where no threshold is given.
-        rule: ``paper`` scores by relevance, as the published code, which normalises the mean over images;
-            ``agreement`` by ``R_c`` times the agreement, which is the mean over images of every image's relevance, the
-            formula of the paper's section 6, and unbiased for few images; ``effect`` by that times
-            ``|effect along the text|^0.5`` (``weigh_by_effect``).
+        rule: see ``channel_score``.
         guard: what comes of a threshold that no channel reaches: an error, or with ``zeros`` a direction without
             channels, which moves nothing. (The published code divides by zero there.)
     Raises:
         ValueError: if no channel passes the threshold, or the rule needs effects and the table has none.
     """
     found = relevance(channels.direction, text_direction)
-    score = _score(channels, found, text_direction, rule)
+    score = channel_score(
+        channels.direction, text_direction, rule=rule, agreement=channels.agreement, effect=channels.effect
+    )
     if guard == "zeros" and relevance_threshold is not None and not bool((found.abs() >= relevance_threshold).any()):
         none = np.zeros(0, np.float32)
         return StyleDirection(none.astype(np.int64), none, none, relevance_threshold, float(found.abs().max()))
@@ -123,20 +120,6 @@ def compute_style_direction(
         threshold=smallest if relevance_threshold is None else relevance_threshold,
         max_relevance=float(found.abs().max()),
     )
-
-
-def _score(channels: ChannelTable, found: Tensor, text_direction: Tensor, rule: Rule) -> Tensor:
-    if rule == "paper":
-        return found
-    if channels.agreement is None or (rule == "effect" and channels.effect is None):
-        raise ValueError(
-            f"rule `{rule}` needs channel directions with agreement and effect; this table was measured without. "
-            f"Measure it anew with `styleclip channel-directions`, or take rule `paper`."
-        )
-    mean = found * channels.agreement
-    if rule == "agreement" or channels.effect is None:
-        return mean
-    return weigh_by_effect(mean, channels.effect, text_direction, power=EFFECT_POWER)
 
 
 def load_channel_table(pack: Pack, *stores: Store | None) -> ChannelTable:

@@ -1,6 +1,7 @@
 """Every flow through Prefect on the tiny pack, alone and as the chain."""
 
 import io
+import json
 from pathlib import Path
 from typing import Literal
 
@@ -139,11 +140,30 @@ def test_global_directions_without_a_table_measures_what_the_prompts_need(
     assert pd.read_parquet(tmp_path / "style_directions").groupby("prompt_id").size().tolist() == [2, 2]
     table = pd.read_parquet(tmp_path / "screened_directions")
     assert ("not_measured" in set(table["status"])) == (mode == "screened")
+    recorded = json.loads((tmp_path / "_style_directions.json").read_text())["config"]
+    assert recorded["rule"] == ("effect" if mode == "screened" else "paper")
     counts = pd.read_parquet(tmp_path / "prompts")["channel_counts"][0]
     assert (np.diff(counts) <= 0).all()
     assert len(counts) == 51
     again = global_directions(PROMPT_ROWS, **shared, num_channels=2)
     assert again["shards_skipped"] == again["shards"]
+
+
+def test_global_directions_renders_per_prompt_is_kept_and_recorded_the_batch_size_is_not(
+    tiny_pack_uri: str, tmp_path: Path
+):
+    style_statistics(run=str(tmp_path), pack=tiny_pack_uri, num_samples=60, device="cpu")
+    shared = {"run": str(tmp_path), "pack": tiny_pack_uri, "device": "cpu", "templates": "none", "num_channels": 2}
+    global_directions(PROMPT_ROWS, **shared, renders_per_prompt=10)
+    counts = pd.read_parquet(tmp_path / "screened_directions")["count"]
+    assert 0 < 2 * counts.sum() <= 10 * len(PROMPT_ROWS)
+    recorded = json.loads((tmp_path / "_screened_directions.json").read_text())["config"]
+    assert recorded["renders_per_prompt"] == 10
+    assert "batch_size" not in recorded
+    again = global_directions(PROMPT_ROWS, **shared, renders_per_prompt=10, screening_batch_size=2)
+    assert again["shards_skipped"] == again["shards"]
+    with pytest.raises(ConflictError, match="config"):
+        global_directions(PROMPT_ROWS, **shared, renders_per_prompt=14)
 
 
 def test_edit_dataset_prompt_without_channels_is_recorded_the_others_go_on(complete_pack_uri: str, tmp_path: Path):

@@ -1,14 +1,19 @@
 """Decisions on a table that is known: 20 channels, channel c at a known angle to the text."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
 
 from kernels import DirectionSums, unit_vectors
-from pipeline.screening import ScreeningRule, candidates, measured_directions, plan_round, still_open
+from pipeline.channel_score import Rule
+from pipeline.screening import Round, ScreeningRule, measured_directions, plan_round, still_open
+from pipeline.slopes import Slopes
 
 TEXT = torch.eye(16)[0]
-RULE = ScreeningRule(num_images=8, candidates_per_kept=2.0, open_within=1.5)
+ROUNDS = (Round(2, 1, False), Round(1, 3, False), Round(2, 8, True))
+RULE = ScreeningRule(num_images=8, rounds=ROUNDS, open_within=1.5, score="paper")
 
 
 def truth() -> Tensor:
@@ -46,42 +51,64 @@ def test_measured_directions_of_a_dead_channel_are_zero_not_nan():
     assert not found.agreement.any()
 
 
-def test_candidates_are_the_likeliest_best_first():
+def reaching(*texts: Tensor) -> Slopes:
     slopes = observed(4)
-    found = candidates(slopes.direction(), slopes.mean_effect(), TEXT, num_kept=3, rule=RULE)
-    assert found.tolist() == [0, 1, 2, 3, 4, 5]
+    reach = (truth() @ torch.stack(texts).T).abs() * 4 * 2.0**40
+    return Slopes(slopes, reach.long())
+
+
+def plan(slopes: Slopes, sums: DirectionSums, texts: list[Tensor], *, number: int, room: int = 100) -> list[int]:
+    kept = [3] * len(texts)
+    return plan_round(slopes, sums, torch.stack(texts), kept, number=number, room=room, rule=RULE).tolist()
 
 
 def test_still_open_is_only_what_lies_near_the_edge():
-    sums = observed(6)
-    found = still_open(sums.direction(), sums.mean_effect(), sums.seen, torch.arange(10), TEXT, num_kept=5, rule=RULE)
-    assert set(found.tolist()) <= {3, 4, 5, 6}
-    assert {4, 5} <= set(found.tolist())
+    found = still_open(torch.tensor([0.9, 0.5, 0.45, 0.1]), torch.full((4,), 0.05), num_kept=2, within=1.0)
+    assert found.tolist() == [False, True, True, False]
 
 
-@pytest.mark.parametrize(("images", "num_kept"), [(8, 5), (2, 10)])
-def test_still_open_nothing_where_all_is_measured_or_all_is_kept(images: int, num_kept: int):
-    sums = observed(images)
-    chosen = torch.arange(10)
-    assert (
-        still_open(sums.direction(), sums.mean_effect(), sums.seen, chosen, TEXT, num_kept=num_kept, rule=RULE).tolist()
-        == []
-    )
+def test_still_open_nothing_where_all_is_kept():
+    assert not still_open(torch.ones(3), torch.ones(3), num_kept=3, within=9.0).any()
+
+
+def test_plan_round_first_takes_the_channels_of_the_farthest_reach():
+    assert plan(reaching(TEXT), DirectionSums.empty(20, 16), [TEXT], number=0) == [0, 1, 2, 3, 4, 5]
+
+
+def test_plan_round_first_takes_a_channel_whose_slopes_cancel_across_faces():
+    found = reaching(TEXT)
+    found.reach[17] = found.reach.max() + 1
+    assert 17 in plan(found, DirectionSums.empty(20, 16), [TEXT], number=0)
+
+
+def test_plan_round_later_takes_the_best_of_the_measured():
+    measured = observed(1, rows=[0, 2, 4, 6, 8])
+    assert plan(reaching(TEXT), measured, [TEXT], number=1) == [0, 2, 4]
+
+
+@pytest.mark.parametrize("score", ["paper", "agreement", "effect"])
+def test_plan_round_last_leaves_out_what_is_settled_or_has_every_image(score: Rule):
+    rule = replace(RULE, score=score)
+    for images, expected in ((8, set()), (7, {1, 2, 3, 4})):
+        found = plan_round(
+            reaching(TEXT), observed(images), TEXT[None], [3], number=2, room=100, rule=replace(rule, open_within=0.9)
+        )
+        assert set(found.tolist()) <= expected
 
 
 def test_plan_round_measures_a_channel_once_for_all_prompts():
-    slopes = observed(4)
-    empty = DirectionSums.empty(20, 16)
-    texts = torch.stack([TEXT, TEXT])
-    first = plan_round(slopes, empty, texts, [3, 3], first=True, room=100, rule=RULE)
-    assert first.tolist() == [0, 1, 2, 3, 4, 5]
-    measured = observed(2, rows=first.tolist())
-    assert plan_round(slopes, measured, texts, [3, 3], first=True, room=100, rule=RULE).tolist() == []
+    found = reaching(TEXT, TEXT)
+    first = plan(found, DirectionSums.empty(20, 16), [TEXT, TEXT], number=0)
+    assert first == [0, 1, 2, 3, 4, 5]
+    assert plan(found, observed(1, rows=first), [TEXT, TEXT], number=0) == []
 
 
 def test_plan_round_without_room_for_all_takes_the_first_of_every_list():
-    empty = DirectionSums.empty(20, 16)
-    texts = torch.stack([TEXT, unit_vectors(truth()[19])])
-    found = plan_round(observed(4), empty, texts, [3, 3], first=True, room=2, rule=RULE)
-    assert found.tolist() == [0, 19]
-    assert plan_round(observed(4), empty, texts, [3, 3], first=True, room=0, rule=RULE).tolist() == []
+    empty, other = DirectionSums.empty(20, 16), unit_vectors(truth()[19])
+    assert plan(reaching(TEXT, other), empty, [TEXT, other], number=0, room=2) == [0, 19]
+    assert plan(reaching(TEXT), empty, [TEXT], number=0, room=0) == []
+
+
+def test_plan_round_counts_the_images_a_channel_still_needs():
+    measured = observed(1, rows=[0, 1, 2])
+    assert plan(reaching(TEXT), measured, [TEXT], number=1, room=5) == [0, 1]

@@ -5,9 +5,10 @@ from torch import Tensor
 from kernels import DirectionSums, Probes, probe_rows, unit_vectors
 from pipeline.differences import editable_positions, image_styles
 from pipeline.pack import Pack
-from pipeline.slopes import sum_slopes
+from pipeline.slopes import Slopes, sum_slopes
 from tests.tolerances import FINITE_DIFFERENCE, KEPT_ACTIVATIONS
 
+TEXTS = unit_vectors(torch.randn(2, 16, generator=torch.Generator().manual_seed(1)))
 AXES = Probes(torch.eye(16), torch.ones(16))
 
 
@@ -25,7 +26,19 @@ def std(tiny_pack: Pack) -> Tensor:
 
 
 def slopes(pack: Pack, styles: Tensor, std: Tensor, probes: Probes, batch_size: int = 2) -> DirectionSums:
-    return sum_slopes(pack.generator, pack.clip, styles, std=std, probes=probes, batch_size=batch_size)
+    return both(pack, styles, std, probes, batch_size).sums
+
+
+def both(pack: Pack, styles: Tensor, std: Tensor, probes: Probes, batch_size: int = 2) -> Slopes:
+    return sum_slopes(
+        pack.generator, pack.clip, styles, std=std, probes=probes, text_directions=TEXTS, batch_size=batch_size
+    )
+
+
+def test_sum_slopes_reach_is_the_sum_of_every_images_size_along_the_text(tiny_pack: Pack, styles: Tensor, std: Tensor):
+    found = both(tiny_pack, styles, std, probe_rows(TEXTS, num_probes=3)).reach * 2.0**-40
+    expected = torch.stack([slopes(tiny_pack, image[None], std, AXES).mean_effect() @ TEXTS.T for image in styles])
+    torch.testing.assert_close(found, expected.abs().sum(dim=0), **KEPT_ACTIVATIONS)
 
 
 def test_sum_slopes_equal_small_differences_one_channel_at_a_time(tiny_pack: Pack, styles: Tensor, std: Tensor):
@@ -44,10 +57,9 @@ def test_sum_slopes_equal_small_differences_one_channel_at_a_time(tiny_pack: Pac
 
 
 def test_sum_slopes_probed_are_exact_along_the_texts(tiny_pack: Pack, styles: Tensor, std: Tensor):
-    texts = unit_vectors(torch.randn(2, 16, generator=torch.Generator().manual_seed(1)))
-    probed = slopes(tiny_pack, styles, std, probe_rows(texts, num_probes=3))
+    probed = slopes(tiny_pack, styles, std, probe_rows(TEXTS, num_probes=3))
     whole = slopes(tiny_pack, styles, std, AXES)
-    torch.testing.assert_close(probed.mean_effect() @ texts.T, whole.mean_effect() @ texts.T, **KEPT_ACTIVATIONS)
+    torch.testing.assert_close(probed.mean_effect() @ TEXTS.T, whole.mean_effect() @ TEXTS.T, **KEPT_ACTIVATIONS)
 
 
 def test_sum_slopes_where_the_caller_turned_gradients_off_are_the_same(tiny_pack: Pack, styles: Tensor, std: Tensor):

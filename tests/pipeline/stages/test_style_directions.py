@@ -80,10 +80,10 @@ def test_load_channel_table_without_any_names_the_command(tiny_pack: Pack, run_s
 
 def test_compute_style_direction_effect_rule_weighs_by_the_move_along_the_text():
     effect = torch.zeros(4, 16)
-    effect[0, 0], effect[1, 1], effect[2, 2] = 0.01, 1.0, 4.0
+    effect[0, 0], effect[1, 1], effect[2, 2] = 1e-6, 1.0, 4.0
     table = replace(hand_table(), effect=effect, agreement=torch.ones(4))
     found = compute_style_direction(table, TEXT, num_channels=2, rule="effect")
-    score = [0.6 * (0.01 * 0.6) ** 0.5, -0.48 * 0.48**0.5, 0.1 * 0.4**0.5]
+    score = [0.6 * (1e-6 * 0.6) ** 0.25, -0.48 * 0.48**0.25, 0.1 * 0.4**0.25]
     assert found.rows.tolist() == [1, 2]
     np.testing.assert_allclose(found.value, [-0.5, score[2] / -score[1]], rtol=1e-5)
     assert found.threshold == pytest.approx(0.1)
