@@ -231,8 +231,8 @@ class OptimizedLatentsConfig(StageConfig):
         default=0.0,
         ge=0,
         le=100,
-        description="Noise added to the latent at every step but the last, in the same unit: leads over plateaus of "
-        "the loss, and away from latents that please CLIP by a hair.",
+        description="Noise added to the latent at every step but the last, in the same unit and within the space (in w "
+        "all rows alike): leads over plateaus of the loss, and away from latents that please CLIP by a hair.",
     )
     seed: int = Field(default=0, ge=0, le=MAX_SEED, description="Seed of both noises.")
     num_steps: int = Field(

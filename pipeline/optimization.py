@@ -127,12 +127,12 @@ class _Space:
         start = source if self.config.start == "latent" else self.mean
         if self.config.start_noise == 0:
             return start.clone()
-        return start + self.config.start_noise * self.tied(self.noise(source, rng))
+        return start + self.config.start_noise * self.noise(source, rng)
 
     def noise(self, source: Float[Tensor, "x"], rng: torch.Generator) -> Float[Tensor, "x"]:
-        """Noise of the source's distance from the mean, root mean square over the entries."""
+        """Noise within the space, of the source's distance from the mean, root mean square over the entries."""
         scale = (source - self.mean).square().mean().sqrt()
-        return scale * torch.randn(source.shape, generator=rng).to(source) * self.movable
+        return scale * self.tied(torch.randn(source.shape, generator=rng).to(source)) * self.movable
 
 
 class _Slot:

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from pipeline.config import OptimizedLatentsConfig, recommended
 from pipeline.edit_loss import EditLoss, EditWeights, TextTarget, text_target
@@ -93,6 +94,22 @@ def test_optimize_in_w_moves_all_rows_alike_even_from_a_latent_of_many_rows(tiny
     moves = torch.from_numpy(outcome.vector).view_as(rows) - rows
     assert float(moves.norm(dim=1).min()) > 0.1
     torch.testing.assert_close(moves, moves[:1].expand_as(moves), atol=1e-6, rtol=0)
+
+
+def test_optimize_in_w_searches_with_noise_that_is_alike_in_all_rows(tiny_pack: Pack, monkeypatch: pytest.MonkeyPatch):
+    (pair,) = make_pairs(tiny_pack, num_latents=1)[:1]
+    seen: list[Tensor] = []
+    styles = tiny_pack.generator.styles
+
+    def watched(w: Tensor) -> Tensor:
+        seen.append(w.detach())
+        return styles(w)
+
+    monkeypatch.setattr(tiny_pack.generator, "styles", watched)
+    run(tiny_pack, [pair], OptimizedLatentsConfig(**{**SHORT.model_dump(), "space": "w", "search_noise": 2.0}))
+    moves = torch.cat(seen) - pair.w_plus
+    assert float(moves[2:-1].norm(dim=(1, 2)).min()) > 0.1  # the first two are the source's own
+    torch.testing.assert_close(moves, moves[:, :1].expand_as(moves), atol=1e-6, rtol=0)
 
 
 def test_optimize_with_search_noise_keeps_the_last_vector_and_its_own_loss(tiny_pack: Pack):
