@@ -1,16 +1,19 @@
 """Edits in batches against one by one: latent optimisation of 64 pairs, training of 8 mappers.
 
-``python -m benchmarks.bench_edits`` prints both ratios and how far the losses differ; ``--pairs``, ``--steps`` and
-``--mappers`` shorten it, ``--pack`` takes another pack. Batched and single runs take turns, part by part, so that
-other load on the machine hits both alike: trust the ratios before the seconds.
+``python -m benchmarks.bench_edits`` prints the ratios at the settings that the pack recommends, and how far the losses
+differ; ``--pairs``, ``--steps`` and ``--mappers`` shorten it, ``--pack`` takes another pack, ``--write`` also writes
+``results_edits.md`` and ``.json`` beside this file. Batched and single runs take turns, part by part, so that other
+load on the machine hits both alike: trust the ratios before the seconds.
 """
 
 import argparse
+import json
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -18,7 +21,8 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from pipeline.config import MappersConfig, OptimizedLatentsConfig
+from benchmarks.bench import RESULTS, cpu_name
+from pipeline.config import MappersConfig, OptimizedLatentsConfig, recommended
 from pipeline.edit_loss import EditLoss, EditWeights, text_target
 from pipeline.mapper_training import Task, train_mappers
 from pipeline.optimization import Pair, optimize
@@ -29,6 +33,26 @@ from pipeline.sampling import sample_w_plus
 TARGETS = ("a mohawk", "a hat", "a turban", "an afro", "sunglasses", "a beard", "dark skin", "a green shirt")
 RUNS = 2  # parts that the work is cut into, so that both ways are measured by turns
 ResultT = TypeVar("ResultT")
+
+
+@dataclass(frozen=True)
+class Row:
+    """Seconds of one amount of work done together and one by one."""
+
+    case: str
+    together: float
+    alone: float
+    detail: str
+
+    @property
+    def cells(self) -> tuple[str, ...]:
+        """The row as text."""
+        return (
+            self.case, f"{self.together:.1f}", f"{self.alone:.1f}", f"{self.together / self.alone:.2f}", self.detail,
+        )  # fmt: skip
+
+
+HEADER = ("case", "together, s", "alone, s", "together / alone", "")
 
 
 def timed(run: Callable[[], ResultT]) -> tuple[float, ResultT]:
@@ -49,15 +73,16 @@ def make_prompts(count: int) -> list[Prompt]:
     )
 
 
-def bench_optimization(pack: Pack, *, num_pairs: int, num_steps: int, batch_size: int) -> tuple[str, float, float, str]:
-    """Pairs in batches and one by one: seconds of each, and the largest relative difference of the final losses."""
-    weights = EditWeights(1.0, 0.0, 0.008, 0.1 if pack.description.identity else 0.0)
+def bench_optimization(pack: Pack, *, num_pairs: int, num_steps: int, batch_size: int) -> Row:
+    """Pairs in batches and one by one, and the largest relative difference of the final losses."""
+    settings = {"num_steps": num_steps, "patience": 0, "image_interval": 0, "batch_size": batch_size}
+    config = recommended(OptimizedLatentsConfig, pack.description.settings.get("optimize", {}), settings)
+    weights = config_weights(config)
     prompts = make_prompts(len(TARGETS))
     texts = [text_target(prompt, pack, weights, template_set="none") for prompt in prompts]
     w_plus = sample_w_plus(pack.generator, range(num_pairs), psi=0.7)
     pairs = [Pair(f"{i}", f"{i}", w_plus[i], texts[i % len(texts)]) for i in range(num_pairs)]
     loss = EditLoss.of_pack(pack, [weights])
-    config = OptimizedLatentsConfig(num_steps=num_steps, patience=0, image_interval=0, batch_size=batch_size)
     optimize(pack.generator, loss, pairs[:2], config.model_copy(update={"num_steps": 2}))
     together = alone = worst = 0.0
     for part in (pairs[i::RUNS] for i in range(RUNS)):
@@ -69,25 +94,28 @@ def bench_optimization(pack: Pack, *, num_pairs: int, num_steps: int, batch_size
             best, other = a.curve[a.best_step][0], b.curve[b.best_step][0]
             worst = max(worst, abs(best - other) / abs(other))
     name = f"{num_pairs} pairs x {num_steps} steps, batches of {batch_size}"
-    return name, together, alone, f"losses differ by {worst:.2%} at most"
+    return Row(name, together, alone, f"losses differ by {worst:.2%} at most")
 
 
-def bench_mappers(pack: Pack, *, num_mappers: int, num_steps: int) -> tuple[str, float, float, str]:
-    """Mappers trained together and alone: seconds of each, and the largest relative difference of the losses."""
-    weights = EditWeights(1.0, 0.0, 0.8, 0.1 if pack.description.identity else 0.0)
+def bench_mappers(pack: Pack, *, num_mappers: int, num_steps: int) -> Row:
+    """Mappers trained together and alone, and the largest relative difference of the losses."""
+    settings = {"num_steps": num_steps, "validation_interval": num_steps}
+    config = recommended(MappersConfig, pack.description.settings.get("mapper", {}), settings)
+    weights = config_weights(config)
     tasks = [Task(p.prompt_id, text_target(p, pack, weights, template_set="none")) for p in make_prompts(num_mappers)]
     w_plus = sample_w_plus(pack.generator, range(24), psi=0.7)
     loss = EditLoss.of_pack(pack, [weights])
-    config = MappersConfig(num_steps=num_steps, validation_interval=num_steps)
     together, found = timed(lambda: train_mappers(pack.generator, loss, tasks, w_plus, config))
     alone, singles = timed(lambda: [train_mappers(pack.generator, loss, [t], w_plus, config)[0] for t in tasks])
     worst = max(abs(a.losses[0] - b.losses[0]) / abs(b.losses[0]) for a, b in zip(found, singles, strict=True))
-    return f"{num_mappers} mappers x {num_steps} updates", together, alone, f"losses differ by {worst:.2%} at most"
+    name = f"{num_mappers} mappers x {num_steps} updates"
+    return Row(name, together, alone, f"losses differ by {worst:.2%} at most")
 
 
-def bench_processes(pack: str, *, num_pairs: int, num_steps: int, num_single: int) -> tuple[str, float, float, str]:
-    """One ``styleclip optimize-latents`` with all pairs against single ones, start-up included; the time of
-    ``num_single`` single runs is scaled to ``num_pairs``.
+def bench_commands(pack: str, *, num_pairs: int, num_steps: int, num_single: int) -> Row:
+    """One ``styleclip optimize-latents`` with all pairs against single ones, start-up included.
+
+    The time of ``num_single`` single runs is scaled to ``num_pairs``.
     """
     with tempfile.TemporaryDirectory() as folder:
         prompts = Path(folder) / "prompts.csv"
@@ -105,7 +133,12 @@ def bench_processes(pack: str, *, num_pairs: int, num_steps: int, num_single: in
         alone = sum(optimize_run(f"single-{i}", 1, i) for i in range(num_single)) * num_pairs / num_single
         together = optimize_run("all", num_pairs, 0)
     name = f"{num_pairs} pairs x {num_steps} steps, as runs of the command"
-    return name, together, alone, f"{num_single} single runs were timed"
+    return Row(name, together, alone, f"{num_single} single runs were timed")
+
+
+def config_weights(config: OptimizedLatentsConfig | MappersConfig) -> EditWeights:
+    """A stage's weights of the loss terms."""
+    return EditWeights(config.clip_weight, config.direction_weight, config.l2_weight, config.identity_weight)
 
 
 def main() -> None:
@@ -117,6 +150,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=20, help="steps and updates of each (default 20)")
     parser.add_argument("--batch-size", type=int, default=16, help="pairs at a time (default 16)")
     parser.add_argument("--single-runs", type=int, default=0, help="also time the command, single runs (default 0)")
+    parser.add_argument("--write", action="store_true", help="write results_edits.md and .json beside this file")
     options = parser.parse_args()
     torch.manual_seed(0)
     pack = load_pack(options.pack, device="cpu")
@@ -126,16 +160,23 @@ def main() -> None:
     ]
     if options.single_runs:
         rows.append(
-            bench_processes(
+            bench_commands(
                 options.pack, num_pairs=options.pairs, num_steps=options.steps, num_single=options.single_runs
             )
         )
-    table = Table(title="Edits together against one by one", caption=f"{torch.get_num_threads()} threads")
-    for i, title in enumerate(("case", "together, s", "alone, s", "together / alone", "")):
+    where = f"{cpu_name()}; torch {torch.__version__}, {torch.get_num_threads()} threads"
+    table = Table(title="Edits together against one by one", caption=where)
+    for i, title in enumerate(HEADER):
         table.add_column(title, justify="left" if i in (0, 4) else "right")
-    for name, together, alone, detail in rows:
-        table.add_row(name, f"{together:.1f}", f"{alone:.1f}", f"{together / alone:.2f}", detail)
+    for row in rows:
+        table.add_row(*row.cells)
     Console().print(table)
+    if options.write:
+        lines = ["# Edits together against one by one", "", where, "", "| " + " | ".join(HEADER) + " |"]
+        lines += ["|" + " --- |" * len(HEADER)] + ["| " + " | ".join(row.cells) + " |" for row in rows]
+        lines += ["", "Written by `python -m benchmarks.bench_edits --write`."]
+        (RESULTS / "results_edits.md").write_text("\n".join(lines) + "\n")
+        (RESULTS / "results_edits.json").write_text(json.dumps([asdict(row) for row in rows], indent=2) + "\n")
 
 
 if __name__ == "__main__":
