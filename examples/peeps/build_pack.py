@@ -33,8 +33,8 @@ from pipeline.pack import (
 )
 from pipeline.shard import find_input
 
-# Minutes on a CPU instead of the published 50,000 updates and 300 steps. Moves in w, noise, and the directional loss beside
-# the paper's are what made both methods hit and keep the rest; README.md has the figures.
+# Minutes on a CPU instead of the published 50,000 updates and 300 steps. Moves in w, noise, and the directional loss
+# beside the paper's are what made both methods hit and keep the rest; README.md has the figures.
 MAPPER_SETTINGS = {
     "kind": "single",
     "num_steps": 400,
