@@ -26,7 +26,7 @@ from pipeline.checkpoints.safetensors_bytes import safetensors_bytes
 from pipeline.checkpoints.self_test import PSI, SEEDS, check_generator
 from pipeline.errors import CheckpointError
 from pipeline.models.banded_rendering import render_banded
-from pipeline.models.clip import check_activation
+from pipeline.models.clip import check_activation_apart
 from pipeline.models.e4e import E4e
 from pipeline.models.ir_se50 import IrSe50
 from pipeline.models.stylegan2 import Generator
@@ -127,7 +127,7 @@ def import_pack(sources: Sequence[str], store: Store, *, options: ImportOptions 
         PackError: if the CLIP is unknown or its weights do not fit its activation.
     """
     asked = options or ImportOptions()
-    check_activation(asked.clip_name, asked.clip_pretrained)
+    check_activation_apart(asked.clip_name, asked.clip_pretrained)
     _check_names(sources)
     draft = _opened(store, asked)
     trees = [_read(source, asked.format) for source in sources]
