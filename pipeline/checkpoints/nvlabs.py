@@ -51,6 +51,8 @@ def read_nvlabs(tree: Any, *, source: str, label: int | None = None, parity: Par
     if isinstance(tree, tuple | list):
         return _read_tensorflow(tree, source=source, label=label, parity=parity)
     root = tree.get("G_ema", tree.get("G")) if isinstance(tree, dict) else tree
+    if isinstance(root, dict) and "synthesis.b4.const" in root:  # our own export: the state and the arguments
+        root = _as_modules(root, tree.get("init_kwargs") if isinstance(tree, dict) else None)
     if not isinstance(root, Stub):
         keys = ", ".join(str(k) for k in list(tree)[:6]) if isinstance(tree, dict) else type(tree).__name__
         raise CheckpointError(f"{source}: an NVlabs pickle must hold G_ema; got {keys}. Try another --format.")
@@ -86,6 +88,18 @@ def _modules(stub: Stub, path: str, depth: int = 0) -> Iterator[tuple[str, Stub]
     for name, child in children.items():
         if isinstance(child, Stub):
             yield from _modules(child, f"{path}.{name}" if path else str(name), depth + 1)
+
+
+def _as_modules(state: Mapping[Any, Any], arguments: Any) -> Stub:
+    """A state dict by dotted names as the modules that a pickle would hold."""
+    top = Stub("Generator", {"_init_kwargs": arguments})
+    for key, value in state.items():
+        *path, name = str(key).split(".")[:DEEPEST]
+        stub = top
+        for part in path:
+            stub = stub.state.setdefault("_modules", {}).setdefault(part, Stub("Module"))
+        stub.state.setdefault("_buffers", {})[name] = value
+    return top
 
 
 def _tensors(modules: Mapping[str, Stub]) -> dict[str, SourceTensor]:
