@@ -15,8 +15,7 @@ from flows.report import report
 from flows.runners import open_run, use_pack
 from flows.sample_latents import sample_latents
 from flows.score_edits import score_edits
-from flows.train_mappers import train_mappers
-from pipeline.config import MappersConfig
+from flows.train_mappers import mapper_settings, train_mappers
 from pipeline.prompts import of_method
 from pipeline.reference import reference_named
 from pipeline.stages import mappers
@@ -100,7 +99,9 @@ def edit_dataset(
         stages.append(directions)
     if "mapper" in methods:
         training = f"{run.rstrip('/')}/mapper_training"  # latents of its own: a mapper must fit faces it never saw
-        if mappers.to_train(MappersConfig(), loaded, of_method(checked, "mapper")):  # the others are in the pack
+        if mappers.to_train(
+            mapper_settings(loaded, {}), loaded, of_method(checked, "mapper")
+        ):  # the others are in the pack
             sampled = sample_latents(
                 training,
                 pack=pack,

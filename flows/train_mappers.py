@@ -38,6 +38,11 @@ def find_latents(
     return find_input("latents", other, store) if stage.to_train(config, pack, prompts) else None
 
 
+def mapper_settings(pack: Pack, given: dict[str, Any]) -> MappersConfig:
+    """What is given, else the pack's recommendation, else the published values."""
+    return recommended(MappersConfig, pack.description.settings.get("mapper", {}), given)
+
+
 @flow(name="train-mappers")
 def train_mappers(
     prompts: p.PromptList,
@@ -74,8 +79,9 @@ def train_mappers(
     ] = None,
     validation_interval: Annotated[int | None, Field(ge=1, description="Updates between validations.")] = None,
     reuse_mappers: Annotated[
-        bool, Field(description="Take a prompt's mapper from the pack where one has the prompt's name; off trains.")
-    ] = True,
+        bool | None,
+        Field(description="Take a prompt's mapper from the pack where one has the prompt's name; off trains."),
+    ] = None,
     seed: Annotated[int | None, Field(ge=0, description="Seed of the first weights and of the batches.")] = None,
     mixed_precision: Annotated[bool | None, Field(description="bfloat16 where there is a GPU.")] = None,
     checkpoint_interval: Annotated[int, Field(ge=1, description="Updates between checkpoints.")] = 500,
@@ -114,7 +120,7 @@ def train_mappers(
         "shard_size": prompts_per_shard,
     }
     given |= reference_named(reference).settings(stage.STAGE)
-    config = recommended(MappersConfig, loaded.description.settings.get("mapper", {}), given)
+    config = mapper_settings(loaded, given)
     check_templates(config.templates)
     checked = of_method(load_prompts(prompts, loaded), "mapper")
     warn_of_unknown_words(checked, loaded)

@@ -28,7 +28,7 @@ def detect_format(tree: Any) -> Format | None:
         return "nvlabs" if "_modules" in tree.state else None
     if not isinstance(tree, dict):
         return None
-    if isinstance(tree.get("G_ema"), Stub):
+    if isinstance(tree.get("G_ema"), Stub) or _has(tree.get("G_ema"), "synthesis.b4.const"):
         return "nvlabs"
     if _has(tree.get("g_ema"), "conv1.conv.weight") or _has(tree, "conv1.conv.weight"):
         return "rosinality"

@@ -20,6 +20,10 @@ from pipeline.errors import CheckpointError
 
 ZIP_START, GZIP_START, NPY_START, HDF_START = b"PK\x03\x04", b"\x1f\x8b", b"\x93NUMPY", b"\x89HDF"
 LOCAL_HEADER = 30  # bytes of a zip member's own header before its name
+MARKUP = rb"(\xef\xbb\xbf)?\s*<[!?a-z]"  # no pickle starts with "<"
+PICKLED_TEXT = rb"\(|c[\w.]+\n|[IFL]-?\d|S['\"]|N\.|[\])}]"  # how a pickle of protocol 0 or 1 can start
+ARCHIVES = {b"7z\xbc\xaf": "7z", b"Rar!": "rar", HDF_START: "HDF5 (Keras)", b"ustar": "tar", b"\xfd7zXZ": "xz"}
+PICTURES = {b"\x89PNG": "a PNG image", b"\xff\xd8\xff": "a JPEG image", b"GIF8": "a GIF image", b"%PDF": "a PDF"}
 NUMPY_KINDS = {
     "<f2": "float16",
     "<f4": "float32",
@@ -64,6 +68,8 @@ def read_foreign_file(path: str | os.PathLike[str]) -> Any:
 
 
 def _mapped(file: Path) -> memoryview:
+    if file.is_dir():
+        raise CheckpointError(f"a checkpoint must be a file; {file} is a folder. Give the file in it.")
     if not file.is_file():
         raise CheckpointError(f"a checkpoint must be a file on this machine; there is none at {file}. Check the path.")
     if file.stat().st_size == 0:
@@ -80,7 +86,7 @@ def _refuse_look_alikes(name: str, head: bytes, size: int) -> None:
             f"{name}: is a Git LFS pointer ({size} bytes), not the file{wanted} itself. "
             f"Run `git lfs pull` where it came from."
         )
-    if re.match(rb"\s*(<!doctype|<html|<\?xml|<head|<body)", head, re.IGNORECASE):
+    if re.match(MARKUP, head, re.IGNORECASE):
         raise CheckpointError(
             f"{name}: is a web page ({size:,} bytes) saved under this name, as downloads with a warning or login are. "
             f"Open it in a browser, and download the file behind it."
@@ -92,10 +98,27 @@ def _refuse_look_alikes(name: str, head: bytes, size: int) -> None:
             f"{name}: is a safetensors file, whose tensors do not say what network they belong to. "
             f"Import the .pkl or .pt it was made from."
         )
-    archives = {b"7z\xbc\xaf": "7z", b"Rar!": "rar", HDF_START: "HDF5 (Keras)", b"ustar": "tar", b"\xfd7zXZ": "xz"}
-    for start, kind in archives.items():
+    for start, kind in ARCHIVES.items():
         if head.startswith(start) or (kind == "tar" and head[257:262] == start):
             raise CheckpointError(f"{name}: is {kind}, not a PyTorch file, pickle or .npy. Unpack or convert it first.")
+    for start, kind in PICTURES.items():
+        if head.startswith(start):
+            raise CheckpointError(f"{name}: is {kind}, not a checkpoint. Give the .pkl, .pt, .pth or .npy file.")
+    if _is_text(head) and not re.match(PICKLED_TEXT, head):
+        raise CheckpointError(
+            f"{name}: is a text file ({size:,} bytes) that begins {_first_line(head)!r}, not a checkpoint; a server's "
+            f"answer, perhaps. Download the file again."
+        )
+
+
+def _is_text(head: bytes) -> bool:
+    """Whether every byte is printable ASCII or white space."""
+    return all(32 <= byte < 127 or byte in b"\t\r\n" for byte in head)
+
+
+def _first_line(head: bytes) -> str:
+    lines = head.decode("ascii").split("\n")
+    return next((line.strip() for line in lines if line.strip()), "")[:60]
 
 
 def _read_npy(data: memoryview) -> ForeignTensor:
@@ -103,6 +126,8 @@ def _read_npy(data: memoryview) -> ForeignTensor:
     wide = data[6] >= 2
     size = int.from_bytes(data[8 : 12 if wide else 10], "little")
     start = (12 if wide else 10) + size
+    if data.nbytes < start:
+        raise EOFError("a header that ends behind the file")
     header = bytes(data[12 if wide else 10 : start]).decode("latin-1")
     pattern = r"\s*\{'descr': '([^']+)', 'fortran_order': (True|False), 'shape': \(([\d, ]*)\),? *\}\s*"
     found = re.fullmatch(pattern, header)
@@ -144,18 +169,21 @@ def _read_zip(file: Path, data: memoryview) -> Any:
         if not isinstance(key, str):
             raise TypeError("a storage whose key is no text")
         if key not in storages:
-            window = _member(data, members[f"{prefix}data/{key}"])
+            window = _member(file.name, data, members[f"{prefix}data/{key}"])
             storages[key] = ForeignStorage(storage_dtype(kind), window)
         return storages[key]
 
-    value, _ = unpickle(_member(data, members[names[0]]), source=file.name, storages=storage)
+    value, _ = unpickle(_member(file.name, data, members[names[0]]), source=file.name, storages=storage)
     return value
 
 
-def _member(data: memoryview, info: zipfile.ZipInfo) -> memoryview:
+def _member(name: str, data: memoryview, info: zipfile.ZipInfo) -> memoryview:
     """A stored member's bytes within the archive."""
     if info.compress_type != zipfile.ZIP_STORED:
-        raise ValueError("a compressed member, which torch does not write")
+        raise CheckpointError(
+            f"{name}: a PyTorch file holds its members uncompressed; {info.filename[:60]} is compressed. It was packed "
+            f"again by another tool: unpack it and zip it without compression, or get the original file."
+        )
     header = data[info.header_offset : info.header_offset + LOCAL_HEADER]
     name_size, extra_size = struct.unpack("<HH", header[26:30])
     start = info.header_offset + LOCAL_HEADER + name_size + extra_size

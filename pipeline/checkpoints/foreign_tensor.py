@@ -115,11 +115,11 @@ class ForeignTensor:
             )
         window = storage.data[self.offset * storage.itemsize : (last + 1) * storage.itemsize]
         flat = torch.frombuffer(bytearray(window), dtype=dtype)
-        _let_go(storage.data)
+        let_go(storage.data)
         return flat.as_strided(self.shape, self.stride).contiguous()
 
 
-def _let_go(data: memoryview) -> None:
+def let_go(data: memoryview) -> None:
     """Tell the system that a mapped file's pages need not stay in this process; they are read again if asked for."""
     if isinstance(data.obj, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):  # not on Windows
         data.obj.madvise(mmap.MADV_DONTNEED)

@@ -1,8 +1,9 @@
 """Foreign checkpoints to a pack: read, check, draw, write. What was done stands in the pack's description."""
 
+import contextlib
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from pipeline.checkpoints.safetensors_bytes import safetensors_bytes
 from pipeline.checkpoints.self_test import PSI, SEEDS, check_generator
 from pipeline.errors import CheckpointError
 from pipeline.models.banded_rendering import render_banded
-from pipeline.models.clip import check_activation
+from pipeline.models.clip import check_activation_apart
 from pipeline.models.e4e import E4e
 from pipeline.models.ir_se50 import IrSe50
 from pipeline.models.stylegan2 import Generator
@@ -126,7 +127,8 @@ def import_pack(sources: Sequence[str], store: Store, *, options: ImportOptions 
         PackError: if the CLIP is unknown or its weights do not fit its activation.
     """
     asked = options or ImportOptions()
-    check_activation(asked.clip_name, asked.clip_pretrained)
+    check_activation_apart(asked.clip_name, asked.clip_pretrained)
+    _check_names(sources)
     draft = _opened(store, asked)
     trees = [_read(source, asked.format) for source in sources]
     trees.sort(key=lambda item: item[1] not in GENERATORS)
@@ -136,7 +138,8 @@ def import_pack(sources: Sequence[str], store: Store, *, options: ImportOptions 
         name, kind, tree = trees.pop(0)
         held = [tree]
         del tree
-        reports.append(_IMPORTERS[kind](held, name, draft, asked))
+        with _naming(name):
+            reports.append(_IMPORTERS[kind](held, name, draft, asked))
     record = dict(draft.fields.get("imported", {}))
     paths = {Path(source).name: source for source in sources}
     for report in reports:
@@ -167,9 +170,35 @@ def _opened(store: Store, options: ImportOptions) -> _Draft:
     return _Draft(store, None, fields)
 
 
+def _check_names(sources: Sequence[str]) -> None:
+    """The pack's record of its sources goes by file name, and a mapper by its own."""
+    names = [Path(source).name for source in sources]
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise CheckpointError(f"files of one import must have different names; got {twice} twice. Rename one.")
+
+
+@contextlib.contextmanager
+def _naming(name: str) -> Iterator[None]:
+    """Every refusal of a file names it: several are imported at a time."""
+    try:
+        yield
+    except CheckpointError as error:
+        if name in str(error):
+            raise
+        raise CheckpointError(f"{name}: {error}") from None
+
+
 def _read(source: str, wanted: Format | None) -> tuple[str, Format, Any]:
-    tree = read_foreign_file(source)
-    name, found = Path(source).name, detect_format(tree)
+    name = Path(source).name
+    with _naming(name):
+        tree = read_foreign_file(source)
+    found = detect_format(tree)
+    if found == "w_plus" or (found is None and wanted == "w_plus"):
+        raise CheckpointError(
+            f"{name}: holds w_plus latents, which belong to a run and not to a pack. "
+            f"Read them into a run: styleclip import-latents --file {name} --run RUN --pack PACK."
+        )
     if wanted is not None and found is not None and wanted != found:
         raise CheckpointError(f"{name}: must be {DESCRIBED[wanted]}; it is {DESCRIBED[found]}. Use --format {found}.")
     kind = wanted or found
@@ -178,11 +207,6 @@ def _read(source: str, wanted: Format | None) -> tuple[str, Format, Any]:
         raise CheckpointError(
             f"{name}: must be {', '.join(list(DESCRIBED.values())[:4])} or another known checkpoint; it holds "
             f"{keys or 'nothing'}. If you know what it is, say so with --format."
-        )
-    if kind == "w_plus":
-        raise CheckpointError(
-            f"{name}: holds w_plus latents, which belong to a run and not to a pack. "
-            f"Read them into a run: styleclip import-latents --file {name} --run RUN --pack PACK."
         )
     return name, kind, tree
 
@@ -270,7 +294,7 @@ def _import_inverter(held: list[Any], name: str, draft: _Draft, _: ImportOptions
 def _import_mapper(held: list[Any], name: str, draft: _Draft, _: ImportOptions) -> ImportedFile:
     assert draft.generator is not None
     found = read_mapper(held.pop(), source=name, space=draft.generator.space)
-    if found.notes["width"] != draft.generator.config.w_dim:
+    if found.notes.get("width", draft.generator.config.w_dim) != draft.generator.config.w_dim:
         raise CheckpointError(
             f"{name}: a mapper must be as wide as the generator's w, {draft.generator.config.w_dim}; "
             f"got {found.notes['width']}. It belongs to another generator."

@@ -24,6 +24,7 @@ VARIANTS = (  # modules by path, and what they must have been built with
     (r"synthesis\.b\d+", "architecture", "skip"),
     (r"mapping\.fc\d+|synthesis\.b\d+\.conv[01]", "activation", "lrelu"),
 )
+LARGEST_HALF = 12  # resolutions in half precision; there are no more
 TF_VERSION = 4  # first version of the pickled networks that StyleGAN2 uses
 TF_LAYERS = {"Conv": "conv1", "Conv0_up": "conv0", "Conv1": "conv1", "ToRGB": "torgb"}
 TF_FIELDS = {
@@ -48,8 +49,10 @@ def read_nvlabs(tree: Any, *, source: str, label: int | None = None, parity: Par
         CheckpointError: if it is no such file or a variant that is not supported.
     """
     if isinstance(tree, tuple | list):
-        return _read_tensorflow(tree, source=source, label=label)
+        return _read_tensorflow(tree, source=source, label=label, parity=parity)
     root = tree.get("G_ema", tree.get("G")) if isinstance(tree, dict) else tree
+    if isinstance(root, dict) and "synthesis.b4.const" in root:  # our own export: the state and the arguments
+        root = _as_modules(root, tree.get("init_kwargs") if isinstance(tree, dict) else None)
     if not isinstance(root, Stub):
         keys = ", ".join(str(k) for k in list(tree)[:6]) if isinstance(tree, dict) else type(tree).__name__
         raise CheckpointError(f"{source}: an NVlabs pickle must hold G_ema; got {keys}. Try another --format.")
@@ -85,6 +88,18 @@ def _modules(stub: Stub, path: str, depth: int = 0) -> Iterator[tuple[str, Stub]
     for name, child in children.items():
         if isinstance(child, Stub):
             yield from _modules(child, f"{path}.{name}" if path else str(name), depth + 1)
+
+
+def _as_modules(state: Mapping[Any, Any], arguments: Any) -> Stub:
+    """A state dict by dotted names as the modules that a pickle would hold."""
+    top = Stub("Generator", {"_init_kwargs": arguments})
+    for key, value in state.items():
+        *path, name = str(key).split(".")[:DEEPEST]
+        stub = top
+        for part in path:
+            stub = stub.state.setdefault("_modules", {}).setdefault(part, Stub("Module"))
+        stub.state.setdefault("_buffers", {})[name] = value
+    return top
 
 
 def _tensors(modules: Mapping[str, Stub]) -> dict[str, SourceTensor]:
@@ -224,7 +239,7 @@ def _fold_label(tensors: dict[str, SourceTensor], *, label: int | None, source: 
 # ------------------------------------------------------------------ TensorFlow
 
 
-def _read_tensorflow(tree: Any, *, source: str, label: int | None) -> ImportedGenerator:
+def _read_tensorflow(tree: Any, *, source: str, label: int | None, parity: Parity | None) -> ImportedGenerator:
     """Gs of a TensorFlow pickle; its layouts become NVlabs' PyTorch ones (facts of their own converter)."""
     networks = [x for x in tree if isinstance(x, Stub) and x.kind == "Network"]
     if len(tree) != 3 or len(networks) != 3:
@@ -238,7 +253,10 @@ def _read_tensorflow(tree: Any, *, source: str, label: int | None) -> ImportedGe
         )
     if label is not None:
         raise CheckpointError(f"{source}: `label` must not be given for a TensorFlow pickle.")
-    _check_tensorflow(generator.state.get("static_kwargs"), source)
+    arguments = _tensorflow_arguments(generator.state.get("static_kwargs"))
+    _check_tensorflow(arguments, source)
+    settings = _tensorflow_settings(arguments) | {"class_name": "tensorflow", "parity": parity}
+    on = parity == "nvlabs"
     variables = dict(_variables(generator, "", source))
     tensors, unused = {}, []
     for key, tensor in variables.items():
@@ -260,16 +278,35 @@ def _read_tensorflow(tree: Any, *, source: str, label: int | None) -> ImportedGe
             f"{source}: every variable must have a place in the network; {len(other)} have none: "
             f"{', '.join(other[:4])}. Only StyleGAN2's skip architecture is supported."
         )
-    made = assemble_generator(tensors, source=source, notes={"class_name": "tensorflow", "parity": None})
+    made = assemble_generator(
+        tensors,
+        source=source,
+        conv_clamp=settings["conv_clamp"] if on else None,
+        num_fp16_res=settings["num_fp16_res"] if on else 0,
+        notes=settings,
+    )
     return ImportedGenerator(made.config, made.state, (*made.unused, *known), made.notes)
 
 
-def _check_tensorflow(arguments: Any, source: str) -> None:
+def _tensorflow_arguments(recorded: Any) -> dict[str, Any]:
+    """Recorded arguments with those nested as ``synthesis_kwargs`` beside the others."""
+    flat = recorded if isinstance(recorded, dict) else {}
+    return {**flat, **_flat({k: v for k, v in flat.items() if k == "synthesis_kwargs"})}
+
+
+def _tensorflow_settings(arguments: dict[str, Any]) -> dict[str, Any]:
+    """conv_clamp and the number of half-precision resolutions; stylegan2 records neither, stylegan2-ada both."""
+    clamp, half = arguments.get("conv_clamp"), arguments.get("num_fp16_res")
+    return {
+        "conv_clamp": float(clamp) if isinstance(clamp, int | float) and clamp > 0 else None,
+        "num_fp16_res": min(half, LARGEST_HALF) if type(half) is int and half > 0 else 0,
+    }
+
+
+def _check_tensorflow(arguments: dict[str, Any], source: str) -> None:
     wanted = {"architecture": "skip", "nonlinearity": "lrelu", "resample_kernel": [1, 3, 3, 1], "mapping_lrmul": 0.01}
-    flat = arguments if isinstance(arguments, dict) else {}
-    flat = {**flat, **_flat({k: v for k, v in flat.items() if k == "synthesis_kwargs"})}
     for name, value in wanted.items():
-        got = flat.get(name)
+        got = arguments.get(name)
         got = list(got) if isinstance(got, tuple) else got
         if isinstance(got, str | int | float | list) and got != value:
             raise CheckpointError(f"{source}: {name} must be {value!r}; it is another. This variant is not supported.")

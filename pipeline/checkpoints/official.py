@@ -1,5 +1,7 @@
 """What the published StyleCLIP hands out beside networks: mappers, channel directions (fs3) and w_plus latents."""
 
+import re
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -18,14 +20,16 @@ from pipeline.style_space import StyleLayer, StyleSpace
 
 FLOATS = ("float16", "bfloat16", "float32", "float64")
 PUBLISHED_SCALE = 0.1  # the published code adds 0.1 M(w) to w
+STYLE_MAPPER = re.compile(r"mapper_(\d{1,2})\.mapping\.(.+)")  # a mapper in StyleSpace: one network a layer
 PUBLISHED_NAMES = {"course_mapping": "coarse", "medium_mapping": "medium", "fine_mapping": "fine", "mapping": "single"}
 
 
 def read_mapper(tree: Any, *, source: str, space: StyleSpace) -> ImportedNetwork[MapperConfig]:
     """A mapper of an unpickled StyleCLIP ``.pt``; the generator in it is left out.
 
-    Published mappers were trained with a pixel norm over the rows of each level instead of the channels. Their weights
-    depend on it, so it is recorded as ``norm_axis="layer"``.
+    Published mappers of w_plus were trained with a pixel norm over the rows of each level instead of the channels.
+    Their weights depend on it, so it is recorded as ``norm_axis="layer"``. Those in StyleSpace
+    (``work_in_stylespace``) see one layer's channels at a time and have no rows: ``"channel"``.
 
     Args:
         tree: from ``read_foreign_file``.
@@ -36,31 +40,59 @@ def read_mapper(tree: Any, *, source: str, space: StyleSpace) -> ImportedNetwork
     """
     entries = tree.get("state_dict") if isinstance(tree, dict) else None
     tensors = source_tensors(entries, prefix="mapper.") if isinstance(entries, dict) else {}
-    renamed = {}
-    for name, tensor in tensors.items():
-        first, _, rest = name.partition(".")
-        ours = PUBLISHED_NAMES.get(first)
-        renamed[f"{ours}.{rest.removeprefix('mapping.')}" if ours else name] = tensor
+    renamed = {_our_mapper_name(name): tensor for name, tensor in tensors.items()}
     levels: tuple[Level, ...] = tuple(level for level in LEVELS if f"{level}.1.weight" in renamed)
+    in_styles = any(STYLE_MAPPER.fullmatch(name) for name in tensors)
     single = "single.1.weight" in renamed
-    if not levels and not single:
+    if not levels and not single and not in_styles:
         raise CheckpointError(
-            f"{source}: a mapper file must hold mapper.course_mapping, medium_mapping, fine_mapping or mapping; "
-            f"got none. Mappers in StyleSpace are not supported."
+            f"{source}: a mapper file must hold mapper.course_mapping, medium_mapping, fine_mapping, mapping or, in "
+            f"StyleSpace, mapper_0 and on; got none of them. It is of another architecture."
         )
+    if in_styles:
+        _check_layers(renamed, source=source, space=space)
     config = MapperConfig(
-        kind="single" if single else "levels",
+        kind="styles" if in_styles else "single" if single else "levels",
         levels=levels or LEVELS,
-        norm_axis="layer",
+        norm_axis="channel" if in_styles else "layer",
         residual_scale=PUBLISHED_SCALE,
     )
     ledger = TensorLedger(renamed, source=source)
-    width = (ledger.shape(f"{'single' if single else levels[0]}.1.weight") or (1,))[0]
+    notes: dict[str, Any] = {"space": "styles"} if in_styles else {"norm_axis": "layer"}
+    if not in_styles:
+        notes["width"] = (ledger.shape(f"{'single' if single else levels[0]}.1.weight") or (1,))[0]
     with torch.device("meta"):
-        network = Mapper(config, num_ws=space.num_ws, w_dim=width, space=space)
+        network = Mapper(config, num_ws=space.num_ws, w_dim=notes.get("width", 1), space=space)
     state = matched_state(network, ledger)
     left = [str(k) for k in (entries or {}) if not str(k).startswith("mapper.")]
-    return ImportedNetwork(config, state, (*ledger.close(), *left), {"norm_axis": "layer", "width": width})
+    return ImportedNetwork(config, state, (*ledger.close(), *left), notes)
+
+
+def _our_mapper_name(name: str) -> str:
+    """Our name of a mapper's tensor; an unknown one keeps its own, and will be reported as having no place."""
+    if found := STYLE_MAPPER.fullmatch(name):
+        return f"layer{int(found[1])}.{found[2]}"
+    first, _, rest = name.partition(".")
+    ours = PUBLISHED_NAMES.get(first)
+    return f"{ours}.{rest.removeprefix('mapping.')}" if ours else name
+
+
+def _check_layers(names: Iterable[str], *, source: str, space: StyleSpace) -> None:
+    """A mapper in StyleSpace must have the generator's convolutions and none of its toRGB layers."""
+    got = {int(found[1]) for name in names if (found := re.match(r"layer(\d+)\.", name))}
+    colours = sorted(got & {layer.index for layer in space.layers if layer.is_torgb})
+    if colours and len(got) >= len(space.layers):
+        raise CheckpointError(
+            f"{source}: a mapper in StyleSpace must leave the toRGB layers alone; this one moves {colours[:4]} and on. "
+            f"The published code never trains such a mapper, and it is not supported."
+        )
+    wanted = {layer.index for layer in space.editable}
+    if got != wanted:
+        raise CheckpointError(
+            f"{source}: a mapper in StyleSpace must have one network for each of the generator's {len(wanted)} "
+            f"convolution layers ({space.resolution} px), up to layer {max(wanted)}; got {len(got)}, up to "
+            f"{max(got)}. It belongs to a generator of another resolution."
+        )
 
 
 def read_fs3(tree: Any, space: StyleSpace, *, source: str) -> tuple[list[StyleLayer], Float[Tensor, "c d"]]:

@@ -265,6 +265,8 @@ def _makers() -> _Makers:
 
 
 def _encoded_bytes(value: Any = b"", encoding: str = "latin1") -> bytes:
+    if not isinstance(value, str | bytes | memoryview):  # a number would be so many zeros
+        raise RefusedError(f"it makes bytes of {shown(value)}")
     return _encode(value, encoding) if isinstance(value, str) else bytes(value)
 
 

@@ -10,7 +10,7 @@ import pickletools
 from collections.abc import Callable
 from typing import IO, Any, cast
 
-from pipeline.checkpoints.foreign_tensor import ForeignStorage
+from pipeline.checkpoints.foreign_tensor import ForeignStorage, let_go
 from pipeline.checkpoints.pickle_globals import (
     LOAD_FROM_BYTES,
     MAKERS,
@@ -140,6 +140,7 @@ class _Machine:
     def _bytes(self, value: bytes) -> bytes | memoryview:
         if len(value) < LARGE:
             return value
+        let_go(self.cursor.data)
         return self.cursor.data[self.cursor.position - len(value) : self.cursor.position]
 
     def _mark(self, _: Any) -> None:

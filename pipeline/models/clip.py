@@ -10,6 +10,8 @@ import io
 import json
 import logging
 import re
+import subprocess
+import sys
 from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,6 +32,18 @@ WEIGHTS_FILE = "open_clip_model.safetensors"
 MERGES_FILE = "merges.txt.gz"
 _WORD = re.compile(r"[^\W\d_]+")
 KEPT_PROMPTS = 256
+REFUSED = 3  # exit code of ``_CHECK``
+_CHECK = f"""
+import sys
+sys.path[:] = sys.argv[3:]
+from pipeline.errors import PackError
+from pipeline.models.clip import check_activation
+try:
+    check_activation(sys.argv[1], sys.argv[2])
+except PackError as error:
+    print(error)
+    sys.exit({REFUSED})
+"""
 RIGHT_PAIRS = {("ViT-B-32-quickgelu", "openai")}  # known to pass ``check_activation``
 
 
@@ -189,6 +203,28 @@ def check_activation(name: str, pretrained: str) -> None:
             f"model and weights must use one activation; {pretrained!r} was trained with "
             f"{'QuickGELU' if wanted else 'GELU'}, {name!r} is built with "
             f"{'QuickGELU' if built else 'GELU'}. Use {other!r}."
+        )
+
+
+def check_activation_apart(name: str, pretrained: str) -> None:
+    """``check_activation`` in a process of its own: open_clip's memory is free again before anything large is read.
+
+    Where open_clip is loaded already, or the pair is known to be right, there is nothing to save and no process.
+
+    Raises:
+        PackError: see ``check_activation``.
+    """
+    if (name, pretrained) in RIGHT_PAIRS or "open_clip" in sys.modules or not sys.executable:
+        check_activation(name, pretrained)
+        return
+    command = [sys.executable, "-W", "ignore", "-c", _CHECK, name, pretrained, *sys.path]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    if result.returncode == REFUSED:
+        raise PackError(result.stdout.strip())
+    if result.returncode != 0:
+        raise PackError(
+            f"open_clip must be able to look up {name!r}, {pretrained!r}; it ended with "
+            f"{(result.stderr.strip().splitlines() or ['no message'])[-1][:200]}. Check the environment."
         )
 
 

@@ -14,17 +14,24 @@ from torch import Tensor
 
 from flows.edit_dataset import edit_dataset
 from flows.import_latents import import_latents
-from flows.train_mappers import train_mappers
+from flows.train_mappers import mapper_settings, train_mappers
 from pipeline.checkpoints.import_pack import import_pack
 from pipeline.errors import CheckpointError, MissingInputError
 from pipeline.models.clip import CONFIG_FILE, MERGES_FILE, WEIGHTS_FILE
 from pipeline.pack import load_pack, write_pack
-from pipeline.prompts import templates
+from pipeline.prompts import check_prompts, of_method, templates
 from pipeline.sampling import sample_z
+from pipeline.stages.mappers import to_train
 from storage import Store
 from tests.conftest import write_tiny_pack
 from tests.pipeline.checkpoints import nvlabs_files as nv
-from tests.pipeline.checkpoints.test_official import WIDTH, mapper_file, published_mapper
+from tests.pipeline.checkpoints.test_official import (
+    WIDTH,
+    mapper_file,
+    published_mapper,
+    published_style_mapper,
+    style_mapper_file,
+)
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
@@ -42,10 +49,13 @@ def theirs() -> nv.Generator:
 
 @pytest.fixture(scope="module")
 def files(theirs: nv.Generator, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """network.pkl, afro.pt, fs3.npy, and celebs.npy whose second latent is broken."""
+    """network.pkl, mappers afro.pt and (in StyleSpace) spiky.pt, fs3.npy, celebs.npy whose second latent is broken."""
     folder = tmp_path_factory.mktemp("files")
     nv.save_pickle(folder / "network.pkl", theirs)
     mapper_file(folder / "afro.pt", *LEVELS)
+    layers = [3 * i + k for i in range(4) for k in (-1, 0)][1:]  # in running order, without toRGB: 0, 2, 3, 5, 6, 8, 9
+    widths = dict(zip(layers, [layer.weight.shape[1] for layer, _ in conv_layers(theirs)], strict=True))
+    style_mapper_file(folder / "spiky.pt", widths)
     rng = np.random.default_rng(0)
     blocks = [getattr(theirs.synthesis, f"b{r}") for r in theirs.synthesis.block_resolutions]
     convs = [getattr(block, name) for block in blocks for name in ("conv0", "conv1") if hasattr(block, name)]
@@ -62,7 +72,7 @@ def pack_uri(files: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
     """The imported pack, with the tiny pack's CLIP in place of one that would have to be fetched."""
     folder = tmp_path_factory.mktemp("packs")
     store = Store(str(folder / "mine"))
-    import_pack([str(files / name) for name in ("network.pkl", "afro.pt", "fs3.npy")], store)
+    import_pack([str(files / name) for name in ("network.pkl", "afro.pt", "spiky.pt", "fs3.npy")], store)
     tiny = write_tiny_pack(folder / "tiny")
     description: dict[str, Any] = json.loads(store.read_bytes("pack.json"))
     kept = {name: store.read_bytes(name) for name in description.pop("files")}
@@ -145,6 +155,23 @@ def test_edit_dataset_on_imported_latents_mapper_and_directions_draws_what_the_f
     assert again["shards_skipped"] == again["shards"]
 
 
+def test_imported_mapper_in_style_space_draws_what_the_formulas_say(
+    theirs: nv.Generator, files: Path, pack_uri: str, tmp_path: Path
+):
+    rows = [{"name": "spiky", "target": "a face with a hat", "method": "mapper", "strength": 1.5}]
+    edit_dataset(rows, run=str(tmp_path), pack=pack_uri, device="cpu", latents=str(files / "celebs.npy"))
+    frame = pd.read_parquet(tmp_path / "dataset").set_index(["latent_id", "prompt_id"])
+    state = torch.load(files / "spiky.pt")["state_dict"]
+    w = torch.from_numpy(np.load(files / "celebs.npy"))[0]
+    network = nv.random_generator(32, w_dim=WIDTH, z_dim=WIDTH)
+    layers = sorted({int(key.split("mapper_")[1].split(".")[0]) for key in state if "mapper_" in key})
+    for index, (layer, row) in zip(layers, conv_layers(network), strict=True):
+        layer.affine.bias += 1.5 * 0.1 * published_style_mapper(layer.affine(w[None, row]), state, index)[0]
+    got = np.asarray(Image.open(io.BytesIO(frame.loc[("celebs-00000", "spiky"), "image"]["bytes"]))).astype(int)
+    assert np.abs(got - rendered(network, w)).max() <= 1
+    assert np.abs(got - rendered(theirs, w)).max() > 5
+
+
 def test_mapper_in_the_pack_is_trained_anew_when_told(pack_uri: str, tmp_path: Path):
     shared = {"run": str(tmp_path), "pack": pack_uri, "device": "cpu"}
     with pytest.raises(MissingInputError, match="styleclip sample-latents"):
@@ -153,6 +180,19 @@ def test_mapper_in_the_pack_is_trained_anew_when_told(pack_uri: str, tmp_path: P
     row = pd.read_parquet(tmp_path / "mappers").iloc[0]
     assert json.loads(row["description"])["norm_axis"] == "layer"
     assert pd.isna(row["loss"])
+
+
+def test_pack_may_recommend_to_train_although_it_holds_the_mapper(pack_uri: str, tmp_path: Path):
+    store, given = Store(str(tmp_path / "pack")), Store(pack_uri)
+    description: dict[str, Any] = json.loads(given.read_bytes("pack.json"))
+    kept = {name: given.read_bytes(name) for name in description.pop("files")}
+    write_pack(store, {**description, "settings": {"mapper": {"reuse_mappers": False}}}, kept)
+    pack, prompts = (
+        load_pack(store.uri, device="cpu"),
+        of_method(check_prompts([{**row, "neutral": "a face"} for row in ROWS]), "mapper"),
+    )
+    assert len(to_train(mapper_settings(pack, {}), pack, prompts)) == 1
+    assert not to_train(mapper_settings(pack, {"reuse_mappers": True}), pack, prompts)
 
 
 @pytest.mark.parametrize(

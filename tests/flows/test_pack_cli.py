@@ -21,7 +21,7 @@ def pack(*arguments: object) -> Result:
 IMPORT = """
 import json, sys
 from flows.cli import main
-sys.argv = ["styleclip", "pack", "import", {source!r}, "--to", {to!r}]
+sys.argv = ["styleclip", "pack", "import", {source!r}, "--to", {to!r}, *{more!r}]
 try:
     main()
 except SystemExit as end:
@@ -31,10 +31,10 @@ print(json.dumps({{"peak": int(peak.split()[1]) * 1024, "modules": sorted(sys.mo
 """
 
 
-def import_in_a_process(source: Path, to: Path) -> dict[str, Any]:
+def import_in_a_process(source: Path, to: Path, *more: str) -> dict[str, Any]:
     """``styleclip pack import`` in a process of its own: its peak of resident memory in bytes and what it imported."""
-    script = IMPORT.format(source=str(source), to=str(to))
-    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=900, check=False)
+    script = IMPORT.format(source=str(source), to=str(to), more=more)
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=1800, check=False)
     assert result.returncode == 0, result.stderr
     return json.loads(result.stdout.splitlines()[-1])
 
@@ -52,6 +52,14 @@ def pickle_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return nv.save_pickle(tmp_path_factory.mktemp("files") / "network.pkl", nv.random_generator(16))
 
 
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+def test_import_that_names_another_clip_looks_it_up_in_a_process_of_its_own(pickle_file: Path, tmp_path: Path):
+    tag = ("--clip-name", "ViT-B-32", "--clip-pretrained", "laion2b_s34b_b79k")
+    modules = set(import_in_a_process(pickle_file, tmp_path / "mine", *tag)["modules"])
+    assert not modules & {"open_clip", "timm", "torchvision"}
+    assert json.loads((tmp_path / "mine" / "pack.json").read_text())["clip"]["name"] == "ViT-B-32"
+
+
 def test_import_show_and_export(pickle_file: Path, tmp_path: Path):
     imported = pack("import", pickle_file, "--to", tmp_path / "mine", "--domain", "noise", "--licence", "own work")
     assert imported.exit_code == 0, imported.output
@@ -64,6 +72,16 @@ def test_import_show_and_export(pickle_file: Path, tmp_path: Path):
     exported = pack("export", tmp_path / "mine", tmp_path / "out.pt", "--format", "nvlabs-state")
     assert exported.exit_code == 0, exported.output
     assert "G_ema" in torch.load(tmp_path / "out.pt", weights_only=True)
+
+
+def test_clamp_and_half_precision_of_a_pickle_say_whether_they_are_on(tmp_path: Path):
+    path = nv.save_pickle(tmp_path / "x.pkl", nv.random_generator(16, conv_clamp=256, num_fp16_res=2))
+    off = pack("import", path, "--to", tmp_path / "off")
+    assert "conv_clamp: 256.0 (in the file; off without --parity nvlabs)" in off.output
+    assert "off without --parity" in pack("show", tmp_path / "off").output
+    on = pack("import", path, "--to", tmp_path / "on", "--parity", "nvlabs")
+    assert "conv_clamp: 256.0\n" in on.output
+    assert "num_fp16_res: 2\n" in on.output
 
 
 @pytest.mark.parametrize(

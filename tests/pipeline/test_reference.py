@@ -27,6 +27,23 @@ def test_presets_by_name():
         reference_named("tf")
 
 
+def test_official_is_what_the_published_tensorflow_code_does():
+    assert OFFICIAL.model_dump() == {
+        "clip_preprocess": "raw_box",
+        "l2_reduction": "by_method",
+        "mapper_pixelnorm_axis": "layer",
+        "s_truncation": "all_layers",
+        "s_std_ddof": 0,
+        "relevance_base": "mean_anchored",
+        "relevance_cumulative_bug": True,
+        "relevance_layers": "res<=128",
+        "templates": "imagenet_79",
+        "torgb_style": "pre_gain",
+        "uint8": "+128",
+        "guard": "zeros",
+    }
+
+
 @pytest.mark.parametrize("resolution", [32, 64, 256])
 def test_raw_box_equals_upsampling_and_pooling(resolution: int):
     images = torch.rand(2, 3, resolution, resolution, generator=torch.Generator().manual_seed(0)) * 4 - 2

@@ -76,6 +76,8 @@ def test_every_switch_is_a_field_of_the_settings_it_concerns():
     assert OFFICIAL.settings("mappers") == {"clip_preprocess": "raw_box", "norm_axis": "layer"}
     assert reference_named("s_truncation=first8").settings("style_statistics") == {"cutoff": 8}
     assert reference_named("official, uint8=+127.5").settings("dataset") == {"uint8": "+127.5"}
+    for stage in ("optimized_latents", "mappers"):
+        assert reference_named("l2_reduction=sum").settings(stage) == {"l2_reduction": "sum"}
     assert reference_named("relevance_layers=res<=128").settings("channel_directions") == {
         "relevance_layers": "res<=128"
     }

@@ -2,12 +2,14 @@
 
 import io
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from pipeline.checkpoints.detect import detect_format
 from pipeline.checkpoints.export import ExportFormat, export_generator, rosinality_arguments
 from pipeline.checkpoints.foreign_file import read_foreign_file
 from pipeline.checkpoints.nvlabs import read_nvlabs
@@ -96,3 +98,16 @@ def test_rosinality_export_says_how_to_build_the_network():
 def test_rosinality_export_of_another_mapping_width_is_refused():
     with pytest.raises(PackError, match=r"one width for z, w.*z_dim=6.*nvlabs-state"):
         export_generator(make_generator(replace(CONFIG, z_dim=6)), "rosinality")
+
+
+def test_nvlabs_state_is_read_back_with_its_settings(tmp_path: Path):
+    config = GeneratorConfig(
+        resolution=16, channel_base=64, channel_max=8, z_dim=4, w_dim=4, conv_clamp=256, num_fp16_res=2
+    )
+    generator = Generator(config)
+    (tmp_path / "x.pt").write_bytes(export_generator(generator, "nvlabs-state")[0])
+    tree = read_foreign_file(tmp_path / "x.pt")
+    assert detect_format(tree) == "nvlabs"
+    found = read_nvlabs(tree, source="x.pt", parity="nvlabs")
+    assert (found.config.conv_clamp, found.config.num_fp16_res) == (256, 2)
+    assert all(torch.equal(found.state[name], value) for name, value in generator.state_dict().items())

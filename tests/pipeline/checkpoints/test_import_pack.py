@@ -121,8 +121,20 @@ def test_unknown_contents_are_listed(tmp_path: Path, store: Store):
 
 def test_latents_are_sent_where_they_belong(tmp_path: Path, store: Store):
     np.save(tmp_path / "w.npy", np.zeros((2, 18, 512), np.float32))
-    with pytest.raises(CheckpointError, match="belong to a run"):
-        run(store, tmp_path / "w.npy")
+    for options in ({}, {"format": "fs3"}):
+        with pytest.raises(CheckpointError, match="belong to a run"):
+            run(store, tmp_path / "w.npy", **options)
+
+
+def test_refusal_names_the_file_among_several(pickle_file: Path, tmp_path: Path, store: Store):
+    np.save(tmp_path / "fs3.npy", np.array([{}], dtype=object), allow_pickle=True)
+    with pytest.raises(CheckpointError, match=r"^fs3.npy: a .npy file must hold plain"):
+        run(store, pickle_file, tmp_path / "fs3.npy")
+
+
+def test_two_files_of_one_name_are_refused(pickle_file: Path, tmp_path: Path, store: Store):
+    with pytest.raises(CheckpointError, match=r"different names; got network.pkl twice. Rename one"):
+        run(store, pickle_file, tmp_path / "network.pkl")
 
 
 def test_clip_with_the_wrong_activation_is_refused_before_anything_is_read(store: Store):

@@ -127,6 +127,19 @@ def test_tensorflow_pickle_imports_to_the_same_network(protocol: int, tmp_path: 
     assert_same_network(built(found), theirs)
 
 
+@pytest.mark.parametrize("nested", [True, False])
+def test_tensorflow_pickle_with_a_clamp_keeps_it_when_parity_is_asked_for(nested: bool, tmp_path: Path):
+    theirs = nv.random_generator(16, conv_clamp=1)
+    recorded = {"conv_clamp": 1, "num_fp16_res": 2}
+    arguments = {"synthesis_kwargs": nv.EasyDict(recorded)} if nested else recorded
+    path = nv.save_tensorflow(tmp_path / "tf.pkl", nv.tensorflow_networks(theirs, **arguments))
+    plain, same = read(path), read(path, parity="nvlabs")
+    assert (plain.config.conv_clamp, plain.config.num_fp16_res) == (None, 0)
+    assert (same.config.conv_clamp, same.config.num_fp16_res) == (1, 2)
+    assert plain.notes["conv_clamp"] == 1
+    assert_same_network(built(same), theirs)
+
+
 def test_old_tensorflow_pickle_is_refused_with_its_version(tmp_path: Path):
     networks = nv.tensorflow_networks(nv.random_generator(8))
     networks[2].state["version"] = 3

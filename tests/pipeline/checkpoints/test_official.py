@@ -88,9 +88,62 @@ def test_norm_axis_is_what_differs_between_the_two_settings():
         torch.testing.assert_close(network(x), normed, **IMPORTED_NETWORK)
 
 
-def test_style_space_mapper_is_refused(tmp_path: Path):
-    with pytest.raises(CheckpointError, match="StyleSpace"):
-        load(mapper_file(tmp_path / "x.pt", "mapper_0"))
+SMALL = StyleSpace(32, 256)  # 4 px: layer 0; 8 to 32 px: layers 2, 3, 5, 6, 8, 9; toRGB 1, 4, 7, 10
+CONVOLUTIONS = {0: 64, 2: 64, 3: 32, 5: 32, 6: 16, 8: 16, 9: 8}
+
+
+def style_mapper_file(path: Path, widths: dict[int, int]) -> Path:
+    """A mapper of the published code's ``work_in_stylespace``: one network a layer, as wide as the layer."""
+    random = torch.Generator().manual_seed(0)
+    state = {"decoder.style.1.weight": torch.zeros(2, 2)}
+    for layer, width in widths.items():
+        for i in range(1, 5):
+            state[f"mapper.mapper_{layer}.mapping.{i}.weight"] = torch.randn(width, width, generator=random) * 100
+            state[f"mapper.mapper_{layer}.mapping.{i}.bias"] = torch.randn(width, generator=random) * 10
+    torch.save({"state_dict": state, "opts": {"work_in_stylespace": True}}, path)
+    return path
+
+
+def published_style_mapper(x: Tensor, state: dict[str, Tensor], layer: int) -> Tensor:
+    """One layer's network as published: on [n, c], where axis 1 is the channels."""
+    x = x / (x.square().mean(dim=1, keepdim=True) + 1e-8).sqrt()
+    for i in range(1, 5):
+        weight, bias = (state[f"mapper.mapper_{layer}.mapping.{i}.{field}"] for field in ("weight", "bias"))
+        x = x @ (weight * 0.01 / math.sqrt(x.shape[1])).T + bias * 0.01
+        x = torch.where(x >= 0, x, 0.2 * x) * math.sqrt(2)
+    return x
+
+
+def test_style_space_mapper_equals_the_published_formula_layer_by_layer(tmp_path: Path):
+    path = style_mapper_file(tmp_path / "x.pt", CONVOLUTIONS)
+    found = read_mapper(read_foreign_file(path), source="x", space=SMALL)
+    assert (found.config.kind, found.config.norm_axis, found.config.residual_scale) == ("styles", "channel", 0.1)
+    network = Mapper(found.config, num_ws=8, w_dim=WIDTH, space=SMALL)
+    network.load_state_dict(found.state, strict=True)
+    styles, state = torch.randn(2, SMALL.num_channels), torch.load(path)["state_dict"]
+    moves = SMALL.split(network(styles).detach())
+    for layer, part, move in zip(SMALL.layers, SMALL.split(styles), moves, strict=True):
+        wanted = torch.zeros_like(part) if layer.is_torgb else published_style_mapper(part, state, layer.index)
+        torch.testing.assert_close(move, wanted, **IMPORTED_NETWORK)
+
+
+@pytest.mark.parametrize(
+    ("widths", "match"),
+    [
+        (CONVOLUTIONS | {1: 64, 4: 32, 7: 16, 10: 8}, r"leave the toRGB layers alone; this one moves \[1, 4, 7, 10\]"),
+        (CONVOLUTIONS | {11: 8}, r"7 convolution layers \(32 px\), up to layer 9; got 8, up to 11.*another resolution"),
+        (CONVOLUTIONS | {3: 16}, r"mapper_3.mapping.1.weight must be \[32, 32\]; got \[16, 16\]"),
+    ],
+)
+def test_style_space_mapper_that_does_not_fit_is_refused(widths: dict[int, int], match: str, tmp_path: Path):
+    tree = read_foreign_file(style_mapper_file(tmp_path / "x.pt", widths))
+    with pytest.raises(CheckpointError, match=match):
+        read_mapper(tree, source="x", space=SMALL)
+
+
+def test_mapper_of_another_architecture_is_refused(tmp_path: Path):
+    with pytest.raises(CheckpointError, match=r"must hold mapper.course_mapping"):
+        load(mapper_file(tmp_path / "x.pt", "hair_mapping"))
 
 
 @pytest.mark.parametrize(("rows", "last"), [(5376, 15), (6048, 24)])

@@ -164,6 +164,7 @@ def test_a_call_within_the_bytes_of_a_storage_is_refused(tmp_path: Path):
         b"\x80\x02ctorch\nFloatStorage\nK\x04\x85R.",
         b"\x80\x02K\x01K\x02\x85R.",
         b"\x80\x02U\x01aQ.",
+        b"cbuiltins\nbytearray\n(I99999999999\ntR.",
         b"ccopy_reg\n_reconstructor\n(cargparse\nNamespace\nc__builtin__\nobject\nNtRc__builtin__\nset\nR.",
     ],
 )
@@ -228,7 +229,7 @@ def test_half_a_download_is_refused_as_such(kind: str, fraction: float, tmp_path
         torch.save(make_tree(), buffer, _use_new_zipfile_serialization=kind == "zip")
     data = buffer.getvalue()
     (tmp_path / "x.pt").write_bytes(data[: int(len(data) * fraction)])
-    with pytest.raises(CheckpointError, match=r"fetch it again|plain little-endian"):
+    with pytest.raises(CheckpointError, match="fetch it again"):
         read_foreign_file(tmp_path / "x.pt")
 
 
@@ -242,10 +243,16 @@ LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 381673
         (LFS, "Git LFS pointer.*381,673,535 bytes.*git lfs pull"),
         (b"<!DOCTYPE html><html>Google Drive - Virus scan warning", "web page"),
         (b"\n  <html><head>", "web page"),
+        (b"\xef\xbb\xbf<html lang=en>", "web page"),
+        (b"<!-- saved --><table>", "web page"),
+        (b"\x89PNG\r\n\x1a\n", "a PNG image, not a checkpoint. Give the .pkl"),
+        (b'{"error": 403}', r"text file \(14 bytes\) that begins .*error.* not a checkpoint"),
+        (b"404: Not Found\n", "text file .* begins '404: Not Found'.*Download the file again"),
         (b"\x1f\x8b\x08\x00aaaa", "gzip"),
         (b"7z\xbc\xaf\x27\x1c", "7z"),
         (struct.pack("<Q", 2) + b"{}", "safetensors"),
-        (b"hello, this is a text file\n", "must be a whole pickle"),
+        (b"hello, this is a text file\n", "text file"),
+        (b"Forbidden\n", "text file"),
     ],
 )
 def test_look_alikes_are_named(data: bytes, match: str, tmp_path: Path):
@@ -254,9 +261,29 @@ def test_look_alikes_are_named(data: bytes, match: str, tmp_path: Path):
         read_foreign_file(tmp_path / "x.pkl")
 
 
-def test_missing_file_is_named(tmp_path: Path):
+def test_pickles_that_are_text_are_read_as_pickles(tmp_path: Path):
+    for value in ({"a": 1}, [1.5], 7, None, ("x",)):
+        (tmp_path / "x.pkl").write_bytes(pickle.dumps(value, protocol=0))
+        assert read_foreign_file(tmp_path / "x.pkl") == value
+
+
+def test_missing_file_and_folder_are_named(tmp_path: Path):
     with pytest.raises(CheckpointError, match=r"none at .*nowhere.pkl"):
         read_foreign_file(tmp_path / "nowhere.pkl")
+    with pytest.raises(CheckpointError, match=r"must be a file; .* is a folder"):
+        read_foreign_file(tmp_path)
+
+
+def test_torch_file_that_was_zipped_again_is_refused_with_what_to_do(tmp_path: Path):
+    torch.save({"a": torch.zeros(3)}, tmp_path / "x.pt")
+    with (
+        zipfile.ZipFile(tmp_path / "x.pt") as archive,
+        zipfile.ZipFile(tmp_path / "y.pt", "w", zipfile.ZIP_DEFLATED) as packed,
+    ):
+        for info in archive.infolist():
+            packed.writestr(info.filename, archive.read(info))
+    with pytest.raises(CheckpointError, match=r"compressed.*without compression, or get the original file"):
+        read_foreign_file(tmp_path / "y.pt")
 
 
 def test_zip_of_something_else_and_torchscript_are_named(tmp_path: Path):
