@@ -100,12 +100,7 @@ def _differences(
     for row, position in enumerate(positions):
         moved[row, 0, :, position] += step * std[position]
         moved[row, 1, :, position] -= step * std[position]
-    shared = Activations(
-        below.layer,
-        torch.cat([below.features] * (2 * num_channels)),
-        None if below.rgb is None else torch.cat([below.rgb] * (2 * num_channels)),
-    )
-    embedded = clip.encode_images(generator.render(moved.flatten(0, 2), since=shared))
+    embedded = clip.encode_images(generator.render(moved.flatten(0, 2), since=below))
     plus, minus = embedded.reshape(num_channels, 2, n, -1).unbind(1)
     return plus - minus
 
