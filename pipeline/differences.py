@@ -69,7 +69,7 @@ def sum_differences(
     Returns:
         sums in the order of ``positions``.
     """
-    sums = DirectionSums.empty(len(positions), embedding_width(generator, clip))
+    sums: DirectionSums | None = None
     live = sorted((i for i, p in enumerate(positions) if std[p] > 0), key=lambda i: positions[i])
     together = min(images_together, max(1, batch_size // 2))
     with torch.no_grad():
@@ -80,8 +80,9 @@ def sum_differences(
                 for chosen in _chunks(rows, max(1, batch_size // (2 * together))):
                     moved = [positions[i] for i in chosen]
                     found = _differences(generator, clip, images, below, moved, std=std, step=step)
+                    sums = sums or DirectionSums.empty(len(positions), found.shape[-1])
                     sums = sums.add_at(torch.tensor(chosen), DirectionSums.of(found))
-    return sums
+    return sums or DirectionSums.empty(len(positions), embedding_width(generator, clip))
 
 
 def _differences(
