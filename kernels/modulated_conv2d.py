@@ -111,6 +111,8 @@ def _modulated_conv2d_fast(
     gain: float,
 ) -> Tensor:
     """One weight for all samples: scale in, convolve, low-pass, scale out and shift in one pass."""
+    if weight.shape[-1] == 1:
+        return _pointwise(x, weight[:, :, 0, 0], styles, demodulate=demodulate, shift=shift, gain=gain)
     x = x * styles[:, :, None, None].to(x.dtype)
     taps = weight.to(x.dtype)
     if f is None:
@@ -121,10 +123,35 @@ def _modulated_conv2d_fast(
         energy = weight.square().sum(dim=(2, 3))  # [o i]
         scale = torch.rsqrt(styles.square() @ energy.T + DEMODULATION_EPS)[:, :, None, None] * gain
         scale = scale.to(out.dtype)
-        return out * scale if shift is None else torch.addcmul(shift.to(out), out, scale)
+        return out * scale if shift is None else torch.addcmul(_laid_out_as(out, shift), out, scale)
     if gain != 1.0:
         out = out * gain
     return out if shift is None else out + shift
+
+
+def _pointwise(
+    x: Tensor, weight: Tensor, styles: Tensor, *, demodulate: bool, shift: Tensor | None, gain: float
+) -> Tensor:
+    """1x1 taps [o i]: every sample's own weight is small, and one matrix product per sample reads the features once."""
+    own = weight * styles[:, None]  # [n o i], Eq. 1
+    if demodulate:
+        own = own * torch.rsqrt(own.square().sum(dim=2, keepdim=True) + DEMODULATION_EPS)  # Eq. 3
+    own = (own * gain).to(x.dtype)
+    if x.is_contiguous(memory_format=torch.channels_last):
+        out = (x.permute(0, 2, 3, 1).flatten(1, 2) @ own.mT).unflatten(1, x.shape[2:]).permute(0, 3, 1, 2)
+    else:
+        out = (own @ x.flatten(2)).unflatten(2, x.shape[2:])
+    return out if shift is None else out + shift
+
+
+def _laid_out_as(x: Tensor, shift: Tensor) -> Tensor:
+    """``shift`` in the layout of ``x``: addcmul's result takes its first operand's, and with it every later layer's.
+
+    Noise [1, 1, h, w] or [1, o, h, w] in rows of pixels would turn channels-last features over.
+    """
+    shift = shift.to(x)
+    last = x.is_contiguous(memory_format=torch.channels_last)
+    return shift.contiguous(memory_format=torch.channels_last) if last else shift
 
 
 def _low_pass(x: Tensor, f: Tensor, *, impl: Impl) -> Tensor:

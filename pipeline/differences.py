@@ -69,7 +69,7 @@ def sum_differences(
     Returns:
         sums in the order of ``positions``.
     """
-    sums = DirectionSums.empty(len(positions), embedding_width(generator, clip))
+    sums: DirectionSums | None = None
     live = sorted((i for i, p in enumerate(positions) if std[p] > 0), key=lambda i: positions[i])
     together = min(images_together, max(1, batch_size // 2))
     with torch.no_grad():
@@ -80,8 +80,9 @@ def sum_differences(
                 for chosen in _chunks(rows, max(1, batch_size // (2 * together))):
                     moved = [positions[i] for i in chosen]
                     found = _differences(generator, clip, images, below, moved, std=std, step=step)
+                    sums = sums or DirectionSums.empty(len(positions), found.shape[-1])
                     sums = sums.add_at(torch.tensor(chosen), DirectionSums.of(found))
-    return sums
+    return sums or DirectionSums.empty(len(positions), embedding_width(generator, clip))
 
 
 def _differences(
@@ -100,12 +101,7 @@ def _differences(
     for row, position in enumerate(positions):
         moved[row, 0, :, position] += step * std[position]
         moved[row, 1, :, position] -= step * std[position]
-    shared = Activations(
-        below.layer,
-        torch.cat([below.features] * (2 * num_channels)),
-        None if below.rgb is None else torch.cat([below.rgb] * (2 * num_channels)),
-    )
-    embedded = clip.encode_images(generator.render(moved.flatten(0, 2), since=shared))
+    embedded = clip.encode_images(generator.render(moved.flatten(0, 2), since=below))
     plus, minus = embedded.reshape(num_channels, 2, n, -1).unbind(1)
     return plus - minus
 

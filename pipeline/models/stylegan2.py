@@ -18,6 +18,7 @@ from pipeline.style_space import StyleLayer, StyleSpace
 
 MAPPING_LR_MULTIPLIER = 0.01  # Karras et al. 2019, appendix C
 Z_NORM_EPS = 1e-8
+CPU_SLICE_BYTES = 2**23  # of one layer's features; more leaves the caches, and glibc takes and returns it page by page
 HALF_DEVICES = ("cuda",)  # where NVlabs' networks use half precision; on a CPU they do not either
 
 
@@ -67,6 +68,20 @@ class Activations(NamedTuple):
         """Each sample ``times`` times in a row: [n, ...] to [n * times, ...]."""
         rgb = None if self.rgb is None else self.rgb.repeat_interleave(times, dim=0)
         return Activations(self.layer, self.features.repeat_interleave(times, dim=0), rgb)
+
+    def rows(self, start: int, stop: int) -> "Activations":
+        """Samples ``start`` up to ``stop``, counted round and round; a view where they lie in one turn."""
+        n = len(self.features)
+        first = start % n
+        if first + stop - start <= n:
+            taken = slice(first, first + stop - start)
+            return Activations(self.layer, self.features[taken], None if self.rgb is None else self.rgb[taken])
+        if first == 0 and (stop - start) % n == 0:
+            times = (stop - start) // n
+            rgb = None if self.rgb is None else torch.cat([self.rgb] * times)
+            return Activations(self.layer, torch.cat([self.features] * times), rgb)
+        chosen = torch.arange(start, stop, device=self.features.device) % n
+        return Activations(self.layer, self.features[chosen], None if self.rgb is None else self.rgb[chosen])
 
 
 class FullyConnected(nn.Module):
@@ -147,8 +162,8 @@ class SynthesisLayer(nn.Module):
             return bias_act(x, self.bias, noise=noise, clamp=self.clamp, impl=impl), rgb
         # lrelu(g x) = g lrelu(x) for g > 0: the gain rides with the demodulation, bias and noise with the shift
         shift = self.bias[None, :, None, None]
-        if self.has_noise:
-            shift = shift + self.noise_const * self.noise_strength
+        if self.has_noise:  # added as [h, w, o], so that the sum is channels-last as the features are
+            shift = (self.noise_const[:, :, None] * self.noise_strength + self.bias).permute(2, 0, 1)[None]
         x = modulated_conv2d(
             x,
             weight,
@@ -232,6 +247,36 @@ class Synthesis(nn.Module):
             x, rgb = self.layer(i)(x, rgb, styles[i], impl=impl)
         return Activations(stop, x, rgb)
 
+    def images(self, state: Activations, styles: list[Tensor], *, impl: Impl = "auto") -> Float[Tensor, "n 3 r r"]:
+        """Run all layers from ``state`` and keep only the image.
+
+        On a CPU and without gradients, as many samples go through a layer together as ``CPU_SLICE_BYTES`` hold, at
+        least one; weights are read once for many samples where maps are small, and large maps stay in the caches.
+
+        Args:
+            state: may hold fewer samples than there are styles: row r starts from sample r, counted round and round.
+            styles: of every layer, [n, num_channels].
+            impl: passed to every kernel.
+        """
+        n, end = len(styles[0]), len(self.space.layers)
+        sliced = impl != "ref" and state.features.device.type == "cpu" and not torch.is_grad_enabled()
+        stop = next((i for i in range(state.layer, end) if sliced and self._together(i) < n), end)
+        if stop > state.layer:
+            state = self.run(state.rows(0, n), styles, stop=stop, impl=impl)
+        if stop == end:
+            assert state.rgb is not None
+            return state.rgb
+        size = self._together(stop)
+        slices = [(start, min(start + size, n)) for start in range(0, n, size)]
+        return torch.cat([self.images(state.rows(*x), [s[slice(*x)] for s in styles], impl=impl) for x in slices])
+
+    def _together(self, index: int) -> int:
+        """How many samples' features fit ``CPU_SLICE_BYTES`` after a layer, a power of two so that slices are even."""
+        layer = self.space.layers[index]
+        num_values = layer.num_channels if layer.is_torgb else layer.num_out
+        fit = CPU_SLICE_BYTES // (4 * num_values * layer.resolution**2)
+        return 1 << max(0, fit.bit_length() - 1)
+
 
 class Generator(nn.Module):
     """StyleGAN2 generator.
@@ -311,14 +356,14 @@ class Generator(nn.Module):
 
         Args:
             styles: [n, num_channels].
-            since: activations to start from; the styles of lower layers are then not looked at.
+            since: activations to start from; the styles of lower layers are then not looked at. With fewer samples
+                than styles, row r starts from sample r, counted round and round.
             impl: passed to every kernel.
         Returns:
             images, about [-1, 1].
         """
-        final = self.activations(styles, len(self.space.layers), since=since, impl=impl)
-        assert final.rgb is not None
-        return final.rgb
+        state = since or self.synthesis.start(styles.shape[0])
+        return self.synthesis.images(state, self.space.split(styles), impl=impl)
 
     def forward(self, w: Float[Tensor, "n l d"] | Float[Tensor, "n d"]) -> Float[Tensor, "n 3 r r"]:
         """W or w_plus to images."""

@@ -110,6 +110,21 @@ def test_modulated_conv2d_fast_equals_ref_with_gradients(
     torch.testing.assert_close(results[0], results[1], **FLOAT64_FORMULA)
 
 
+@DEMODULATE
+@pytest.mark.parametrize("k", [1, 3])
+@pytest.mark.parametrize("shift_shape", [None, (1, 3, 1, 1), (1, 1, 5, 6), (1, 3, 5, 6)])
+def test_modulated_conv2d_fast_keeps_channels_last(
+    k: int, demodulate: bool, shift_shape: tuple[int, ...] | None, randn: Randn
+) -> None:
+    x, weight, styles = randn(2, 4, 5, 6), randn(3, 4, k, k), randn(2, 4)
+    last = x.contiguous(memory_format=torch.channels_last)
+    shift = None if shift_shape is None else randn(*shift_shape)
+    got = modulated_conv2d(last, weight, styles, demodulate=demodulate, shift=shift, gain=1.5, impl="fast")
+    want = modulated_conv2d(x, weight, styles, demodulate=demodulate, shift=shift, gain=1.5, impl="ref")
+    assert got.is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(got, want, **FLOAT64_FORMULA)
+
+
 def test_modulated_conv2d_float32_fast_equals_ref(randn: Randn) -> None:
     x, weight, styles = (randn(*s, dtype=torch.float32) for s in ((2, 8, 8, 8), (8, 8, 3, 3), (2, 8)))
     fast, ref = (modulated_conv2d(x, weight, styles, impl=impl) for impl in ("fast", "ref"))

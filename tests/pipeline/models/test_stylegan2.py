@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from kernels import Impl
+from pipeline.models import stylegan2
 from pipeline.models.stylegan2 import Generator, GeneratorConfig
 from tests.tolerances import FLOAT32_GENERATOR, FLOAT64_FORMULA, FLOAT64_GENERATOR
 
@@ -200,6 +201,31 @@ def test_activations_repeat_puts_each_sample_several_times_in_a_row(layer: int, 
     repeated = styles.repeat_interleave(3, dim=0)
     want = generator.render(styles).repeat_interleave(3, dim=0)
     torch.testing.assert_close(generator.render(repeated, since=kept), want, **FLOAT64_GENERATOR)
+
+
+@pytest.mark.parametrize("slice_bytes", [1, 4096, 2**40])
+@pytest.mark.parametrize("layer", [0, 4, NUM_LAYERS - 1])
+def test_render_since_fewer_samples_counts_them_round_and_round(
+    layer: int, slice_bytes: int, generator: Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stylegan2, "CPU_SLICE_BYTES", slice_bytes)
+    below = generator.styles(make_w(generator, 3))
+    moved = below.repeat(2, 1)
+    moved[:, generator.space.layers[layer].offset :] += 0.5
+    with torch.no_grad():
+        got = generator.render(moved, since=generator.activations(below, layer))
+    torch.testing.assert_close(got, generator.render(moved, impl="ref"), **FLOAT64_GENERATOR)
+
+
+@pytest.mark.parametrize("noise", [True, False])
+def test_activations_of_channels_last_weights_are_channels_last_in_every_layer(noise: bool) -> None:
+    config = replace(SMALL, noise=noise)
+    generator = make_generator(config)
+    generator.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    styles = generator.styles(make_w(generator, 2))
+    for layer in range(1, NUM_LAYERS + 1):
+        features = generator.activations(styles, layer).features
+        assert features.is_contiguous(memory_format=torch.channels_last), layer
 
 
 @pytest.mark.parametrize("layer", [-1, 3, NUM_LAYERS + 1])
