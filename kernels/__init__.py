@@ -24,6 +24,7 @@ from kernels.probes import Probes, probe_rows
 from kernels.resize import bicubic_matrix, resize_normalize
 from kernels.running_moments import RunningMoments
 from kernels.upfirdn2d import binomial_filter, upfirdn2d
+from kernels.winograd import winograd_conv2d, winograd_taps
 
 __version__ = "0.1.0"
 
@@ -50,4 +51,6 @@ __all__ = [
     "unit_vectors",
     "upfirdn2d",
     "weigh_by_effect",
+    "winograd_conv2d",
+    "winograd_taps",
 ]

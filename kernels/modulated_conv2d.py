@@ -7,6 +7,7 @@ from torch.nn import functional as F
 
 from kernels.impl import Impl, check_impl
 from kernels.upfirdn2d import upfirdn2d
+from kernels.winograd import winograd_conv2d
 
 DEMODULATION_EPS = 1e-8  # Karras 2020, Eq. 3
 
@@ -21,6 +22,7 @@ def modulated_conv2d(
     resample_filter: Float[Tensor, "t"] | None = None,
     shift: Float[Tensor, "#n #o #h_out #w_out"] | None = None,
     gain: float = 1.0,
+    taps: Float[Tensor, "36 i o"] | None = None,
     impl: Impl = "auto",
 ) -> Float[Tensor, "n o h_out w_out"]:
     """Convolve each sample with the shared weight scaled per input channel by its style.
@@ -47,11 +49,13 @@ def modulated_conv2d(
         resample_filter: 1-D low-pass for ``up=2``; required then.
         shift: added to the result, not multiplied by ``gain``; bias [1, o, 1, 1], noise [1, 1, h, w] or their sum.
         gain: factor on the convolution.
+        taps: ``winograd_taps(weight)``; the fast path then convolves with these, see ``winograd_conv2d``. For ``up=1``.
         impl: see ``kernels``.
     Returns:
         [n, o, h * up, w * up], dtype and device of ``x``; differentiable in x, weight and styles.
     Raises:
-        ValueError: if shapes do not fit each other, k is even, ``up`` is not 1 or 2, or the filter is missing.
+        ValueError: if shapes do not fit each other, k is even, ``up`` is not 1 or 2, the filter is missing, or there
+            are ``taps`` where the convolution upsamples.
     Source:
         Karras et al. 2020, "Analyzing and Improving the Image Quality of StyleGAN", Eq. 1-3.
     """
@@ -66,6 +70,10 @@ def modulated_conv2d(
         raise ValueError(f"`weight` must have square, odd taps; got {k}x{k_w}.")
     if up not in (1, 2) or (up == 2 and (k != 3 or resample_filter is None)):
         raise ValueError(f"`up` must be 1, or 2 with 3x3 taps and a `resample_filter`; got up={up}, {k}x{k} taps.")
+    if taps is not None and up != 1:
+        raise ValueError(f"`taps` must be None where the convolution upsamples; got up={up}.")
+    if taps is not None and impl != "ref":
+        return _winograd(x, weight, styles, demodulate=demodulate, shift=shift, gain=gain, taps=taps)
     f = resample_filter if up == 2 else None
     run = _modulated_conv2d_ref if impl == "ref" else _modulated_conv2d_fast
     return run(x, weight, styles, demodulate=demodulate, f=f, shift=shift, gain=gain)
@@ -120,13 +128,26 @@ def _modulated_conv2d_fast(
     else:
         out = _low_pass(F.conv_transpose2d(x, taps.transpose(0, 1), stride=2), f, impl="fast")
     if demodulate:
-        energy = weight.square().sum(dim=(2, 3))  # [o i]
-        scale = torch.rsqrt(styles.square() @ energy.T + DEMODULATION_EPS)[:, :, None, None] * gain
-        scale = scale.to(out.dtype)
+        scale = (_demodulation(weight, styles) * gain)[:, :, None, None].to(out.dtype)
         return out * scale if shift is None else torch.addcmul(_laid_out_as(out, shift), out, scale)
     if gain != 1.0:
         out = out * gain
     return out if shift is None else out + shift
+
+
+def _winograd(
+    x: Tensor, weight: Tensor, styles: Tensor, *, demodulate: bool, shift: Tensor | None, gain: float, taps: Tensor
+) -> Tensor:
+    """The fast path with a quarter of the multiplications; style, demodulation and shift ride on its passes."""
+    scale = _demodulation(weight, styles) * gain if demodulate else x.new_full((len(x), len(weight)), gain)
+    shift = x.new_zeros(1, 1, 1, 1) if shift is None else shift
+    return winograd_conv2d(x, weight, scale_in=styles, scale_out=scale, shift=shift, taps=taps)
+
+
+def _demodulation(weight: Tensor, styles: Tensor) -> Float[Tensor, "n o"]:
+    """Eq. 3's factor: the reciprocal length of every sample's own weight."""
+    energy = weight.square().sum(dim=(2, 3))  # [o i]
+    return torch.rsqrt(styles.square() @ energy.T + DEMODULATION_EPS)
 
 
 def _pointwise(

@@ -3,7 +3,7 @@
 Letters: n image, c channel, s style, d CLIP width.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 
 import torch
@@ -55,7 +55,8 @@ def sum_differences(
        images, computed once per layer and group of images and shared by all its channels and both signs.
     2. A batch holds both signs of these images for as many channels of the layer as ``batch_size`` allows, at least
        one. While it holds one (a CPU's default), a sum depends on nothing but channel and images, to the bit.
-    3. Differences and unit differences are summed as whole numbers: nothing grows with the number of images.
+    3. On a CPU, convolutions of many channels are Winograd's, with weights transformed once a call.
+    4. Differences and unit differences are summed as whole numbers: nothing grows with the number of images.
 
     Args:
         generator: renders.
@@ -73,13 +74,14 @@ def sum_differences(
     live = sorted((i for i, p in enumerate(positions) if std[p] > 0), key=lambda i: positions[i])
     together = min(images_together, max(1, batch_size // 2))
     with torch.no_grad():
+        taps = generator.winograd_taps() if live else {}
         for layer, members in groupby(live, key=lambda i: generator.space.locate(positions[i])[0]):
             rows = list(members)
             for images in styles.split(together):
-                below = generator.activations(images, layer)
+                below = generator.activations(images, layer, taps=taps)
                 for chosen in _chunks(rows, max(1, batch_size // (2 * together))):
                     moved = [positions[i] for i in chosen]
-                    found = _differences(generator, clip, images, below, moved, std=std, step=step)
+                    found = _differences(generator, clip, images, below, moved, taps, std=std, step=step)
                     sums = sums or DirectionSums.empty(len(positions), found.shape[-1])
                     sums = sums.add_at(torch.tensor(chosen), DirectionSums.of(found))
     return sums or DirectionSums.empty(len(positions), embedding_width(generator, clip))
@@ -91,6 +93,7 @@ def _differences(
     images: Tensor,
     below: Activations,
     positions: list[int],
+    taps: Mapping[int, Tensor],
     *,
     std: Tensor,
     step: float,
@@ -101,7 +104,7 @@ def _differences(
     for row, position in enumerate(positions):
         moved[row, 0, :, position] += step * std[position]
         moved[row, 1, :, position] -= step * std[position]
-    embedded = clip.encode_images(generator.render(moved.flatten(0, 2), since=below))
+    embedded = clip.encode_images(generator.render(moved.flatten(0, 2), since=below, taps=taps))
     plus, minus = embedded.reshape(num_channels, 2, n, -1).unbind(1)
     return plus - minus
 

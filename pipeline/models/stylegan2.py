@@ -5,6 +5,7 @@ foreign checkpoint maps onto ours name by name. Letters: n sample, s style chann
 """
 
 import math
+from collections.abc import Mapping as Mapped
 from dataclasses import dataclass
 from typing import NamedTuple, cast
 
@@ -13,12 +14,15 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kernels import LRELU_GAIN, Impl, bias_act, binomial_filter, modulated_conv2d, upfirdn2d
+from kernels import LRELU_GAIN, Impl, bias_act, binomial_filter, modulated_conv2d, upfirdn2d, winograd_taps
 from pipeline.style_space import StyleLayer, StyleSpace
 
 MAPPING_LR_MULTIPLIER = 0.01  # Karras et al. 2019, appendix C
 Z_NORM_EPS = 1e-8
 CPU_SLICE_BYTES = 2**23  # of one layer's features; more leaves the caches, and glibc takes and returns it page by page
+WINOGRAD_CHANNELS = 64  # from here on a CPU's Winograd convolutions are the faster ones
+WINOGRAD_SIDE = 8  # pixels; below, tiles reach mostly beyond the edges
+NO_TAPS: Mapped[int, Tensor] = {}
 HALF_DEVICES = ("cuda",)  # where NVlabs' networks use half precision; on a CPU they do not either
 
 
@@ -146,7 +150,9 @@ class SynthesisLayer(nn.Module):
         self.register_buffer("noise_const", torch.randn(layer.resolution, layer.resolution))
         self.register_buffer("resample_filter", binomial_filter(), persistent=False)
 
-    def forward(self, x: Tensor, rgb: Tensor | None, styles: Tensor, *, impl: Impl) -> tuple[Tensor, Tensor | None]:
+    def forward(
+        self, x: Tensor, rgb: Tensor | None, styles: Tensor, *, impl: Impl, taps: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None]:
         """Features, image so far and this layer's styles to the next features; the image passes through.
 
         In half precision, weights and styles are first divided by their largest magnitude, per output channel and
@@ -172,6 +178,7 @@ class SynthesisLayer(nn.Module):
             resample_filter=self.resample_filter,
             shift=shift * LRELU_GAIN,
             gain=LRELU_GAIN,
+            taps=taps,
             impl=impl,
         )
         return bias_act(x, gain=1.0, clamp=self.clamp, impl=impl), rgb
@@ -239,15 +246,38 @@ class Synthesis(nn.Module):
         const = cast(nn.Parameter, self.get_submodule("b4").const)
         return Activations(0, const[None].expand(n, -1, -1, -1), None)
 
-    def run(self, state: Activations, styles: list[Tensor], *, stop: int, impl: Impl = "auto") -> Activations:
+    def winograd_taps(self) -> dict[int, Float[Tensor, "36 i o"]]:
+        """Transformed weights of the layers that Winograd's convolution makes faster: on a CPU, by layer index.
+
+        Which layers they are depends on nothing but the layer, so that a batch's split changes no path.
+        """
+        chosen = {}
+        for layer in self.space.layers:
+            large = layer.num_channels >= WINOGRAD_CHANNELS and layer.resolution >= WINOGRAD_SIDE
+            if layer.kind == "conv1" and large and self.layer(layer.index).weight.device.type == "cpu":
+                chosen[layer.index] = winograd_taps(self.layer(layer.index).weight.detach())
+        return chosen
+
+    def run(
+        self,
+        state: Activations,
+        styles: list[Tensor],
+        *,
+        stop: int,
+        impl: Impl = "auto",
+        taps: Mapped[int, Tensor] = NO_TAPS,
+    ) -> Activations:
         """Run layers ``state.layer`` up to, not including, ``stop``."""
         x, rgb = state.features, state.rgb
         for i in range(state.layer, stop):
             x = x.to(self.precision(i, x.device, styles[i].dtype))
-            x, rgb = self.layer(i)(x, rgb, styles[i], impl=impl)
+            own = {"taps": taps[i]} if i in taps else {}
+            x, rgb = self.layer(i)(x, rgb, styles[i], impl=impl, **own)
         return Activations(stop, x, rgb)
 
-    def images(self, state: Activations, styles: list[Tensor], *, impl: Impl = "auto") -> Float[Tensor, "n 3 r r"]:
+    def images(
+        self, state: Activations, styles: list[Tensor], *, impl: Impl = "auto", taps: Mapped[int, Tensor] = NO_TAPS
+    ) -> Float[Tensor, "n 3 r r"]:
         """Run all layers from ``state`` and keep only the image.
 
         On a CPU and without gradients, as many samples go through a layer together as ``CPU_SLICE_BYTES`` hold, at
@@ -257,18 +287,21 @@ class Synthesis(nn.Module):
             state: may hold fewer samples than there are styles: row r starts from sample r, counted round and round.
             styles: of every layer, [n, num_channels].
             impl: passed to every kernel.
+            taps: ``winograd_taps()``, or none.
         """
         n, end = len(styles[0]), len(self.space.layers)
         sliced = impl != "ref" and state.features.device.type == "cpu" and not torch.is_grad_enabled()
         stop = next((i for i in range(state.layer, end) if sliced and self._together(i) < n), end)
         if stop > state.layer:
-            state = self.run(state.rows(0, n), styles, stop=stop, impl=impl)
+            state = self.run(state.rows(0, n), styles, stop=stop, impl=impl, taps=taps)
         if stop == end:
             assert state.rgb is not None
             return state.rgb
         size = self._together(stop)
         slices = [(start, min(start + size, n)) for start in range(0, n, size)]
-        return torch.cat([self.images(state.rows(*x), [s[slice(*x)] for s in styles], impl=impl) for x in slices])
+        return torch.cat(
+            [self.images(state.rows(*x), [s[slice(*x)] for s in styles], impl=impl, taps=taps) for x in slices]
+        )
 
     def _together(self, index: int) -> int:
         """How many samples' features fit ``CPU_SLICE_BYTES`` after a layer, a power of two so that slices are even."""
@@ -331,8 +364,18 @@ class Generator(nn.Module):
         parts = [self.synthesis.layer(x.index).affine(w[:, x.w_index]) for x in self.space.layers]
         return torch.cat(parts, dim=1)
 
+    def winograd_taps(self) -> dict[int, Float[Tensor, "36 i o"]]:
+        """What ``activations`` and ``render`` take as ``taps``: made once for many renders, empty off a CPU."""
+        return self.synthesis.winograd_taps()
+
     def activations(
-        self, styles: Float[Tensor, "n s"], layer: int, *, since: Activations | None = None, impl: Impl = "auto"
+        self,
+        styles: Float[Tensor, "n s"],
+        layer: int,
+        *,
+        since: Activations | None = None,
+        impl: Impl = "auto",
+        taps: Mapped[int, Tensor] = NO_TAPS,
     ) -> Activations:
         """What reaches ``layer``: everything below it, computed once and kept.
 
@@ -341,16 +384,22 @@ class Generator(nn.Module):
             layer: 0 to the number of layers.
             since: activations at a lower layer of the same styles, to go on from.
             impl: passed to every kernel.
+            taps: ``winograd_taps()`` for the faster convolutions, without gradients and off by some 1e-5; or none.
         Raises:
             ValueError: if ``layer`` is below that of ``since`` or above the number of layers.
         """
         state = since or self.synthesis.start(styles.shape[0])
         if not state.layer <= layer <= len(self.space.layers):
             raise ValueError(f"`layer` must be in [{state.layer}, {len(self.space.layers)}]; got {layer}.")
-        return self.synthesis.run(state, self.space.split(styles), stop=layer, impl=impl)
+        return self.synthesis.run(state, self.space.split(styles), stop=layer, impl=impl, taps=taps)
 
     def render(
-        self, styles: Float[Tensor, "n s"], *, since: Activations | None = None, impl: Impl = "auto"
+        self,
+        styles: Float[Tensor, "n s"],
+        *,
+        since: Activations | None = None,
+        impl: Impl = "auto",
+        taps: Mapped[int, Tensor] = NO_TAPS,
     ) -> Float[Tensor, "n 3 r r"]:
         """Style vectors to images.
 
@@ -359,11 +408,12 @@ class Generator(nn.Module):
             since: activations to start from; the styles of lower layers are then not looked at. With fewer samples
                 than styles, row r starts from sample r, counted round and round.
             impl: passed to every kernel.
+            taps: see ``activations``.
         Returns:
             images, about [-1, 1].
         """
         state = since or self.synthesis.start(styles.shape[0])
-        return self.synthesis.images(state, self.space.split(styles), impl=impl)
+        return self.synthesis.images(state, self.space.split(styles), impl=impl, taps=taps)
 
     def forward(self, w: Float[Tensor, "n l d"] | Float[Tensor, "n d"]) -> Float[Tensor, "n 3 r r"]:
         """W or w_plus to images."""

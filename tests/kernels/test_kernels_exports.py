@@ -24,6 +24,14 @@ CALLS: dict[str, Callable[[Impl], object]] = {
     ),
     "unit_differences": lambda impl: kernels.unit_differences(ROWS, ROWS, impl=impl),
     "upfirdn2d": lambda impl: kernels.upfirdn2d(IMAGE, torch.ones(2), impl=impl),
+    "winograd_conv2d": lambda impl: kernels.winograd_conv2d(
+        IMAGE,
+        torch.zeros(2, 3, 3, 3),
+        scale_in=torch.ones(1, 3),
+        scale_out=torch.ones(1, 2),
+        shift=torch.zeros(1, 1, 1, 1),
+        impl=impl,
+    ),
 }
 
 

@@ -176,6 +176,27 @@ def test_render_changed_layer_from_kept_activations_equals_full_render(layer: in
     torch.testing.assert_close(generator.render(changed, since=kept), want, **FLOAT64_FORMULA)
 
 
+@pytest.mark.parametrize("layer", [0, 3, 7])
+def test_render_with_winograd_taps_equals_render(
+    layer: int, generator: Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stylegan2, "WINOGRAD_CHANNELS", 1)
+    monkeypatch.setattr(stylegan2, "CPU_SLICE_BYTES", 1)  # a sample at a time
+    taps = generator.winograd_taps()
+    assert [generator.space.layers[i].name for i in taps] == ["b8.conv1", "b16.conv1"]
+    with torch.no_grad():
+        styles = generator.styles(make_w(generator, 3))
+        got = generator.render(styles, since=generator.activations(styles, layer, taps=taps), taps=taps)
+        torch.testing.assert_close(got, generator.render(styles), **FLOAT64_GENERATOR)
+
+
+def test_winograd_taps_are_of_layers_with_many_channels(generator: Generator, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert generator.winograd_taps() == {}
+    monkeypatch.setattr(stylegan2, "WINOGRAD_CHANNELS", 8)
+    names = [generator.space.layers[i].name for i in generator.winograd_taps()]
+    assert names == ["b8.conv1"]
+
+
 def test_activations_are_not_changed_by_rendering_from_them(generator: Generator) -> None:
     styles = generator.styles(make_w(generator, 2))
     kept = generator.activations(styles, 4)

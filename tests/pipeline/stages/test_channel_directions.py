@@ -9,6 +9,7 @@ import storage
 from kernels import ChannelDirection, DirectionSums
 from pipeline.config import ChannelDirectionsConfig, StyleStatisticsConfig
 from pipeline.differences import editable_positions, image_styles
+from pipeline.models import stylegan2
 from pipeline.pack import Pack
 from pipeline.sampling import sample_w_plus
 from pipeline.shard import Input, ShardReport, close_stage, find_input
@@ -53,6 +54,18 @@ def test_compute_channel_directions_equals_the_papers_loop(tiny_pack: Pack, styl
         mean = torch.stack(unit).mean(dim=0)
         torch.testing.assert_close(found.direction[row], mean / mean.norm(), **KEPT_ACTIVATIONS)
         torch.testing.assert_close(found.agreement[row], mean.norm(), **KEPT_ACTIVATIONS)
+
+
+def test_compute_channel_directions_by_winograd_agree(
+    tiny_pack: Pack, styles: Tensor, std: Tensor, monkeypatch: pytest.MonkeyPatch
+):
+    positions = editable_positions(tiny_pack.generator.space)[::3]
+    monkeypatch.setattr(stylegan2, "WINOGRAD_CHANNELS", 10**6)
+    direct = measure(tiny_pack, styles, std, positions)
+    monkeypatch.setattr(stylegan2, "WINOGRAD_CHANNELS", 1)
+    found = measure(tiny_pack, styles, std, positions)
+    assert not torch.equal(found.direction, direct.direction)  # it was run
+    torch.testing.assert_close(found.direction, direct.direction, **KEPT_ACTIVATIONS)
 
 
 def test_compute_channel_directions_permuted_channels_are_bit_identical(tiny_pack: Pack, styles: Tensor, std: Tensor):
@@ -100,10 +113,17 @@ def rows_of(store: Store) -> pa.Table:
     return storage.read_tables(store, storage.shard_outputs(store, stage.STAGE)).combine_chunks()
 
 
-@pytest.mark.parametrize(("shard_size", "images_per_shard"), [(5, 128), (37, 8)])
+@pytest.mark.parametrize(("shard_size", "images_per_shard", "winograd_from"), [(5, 128, 10**6), (37, 8, 1)])
 def test_run_channel_directions_any_split_gives_the_same_bits(
-    tiny_pack: Pack, run_store: Store, statistics: Input, shard_size: int, images_per_shard: int
+    tiny_pack: Pack,
+    run_store: Store,
+    statistics: Input,
+    shard_size: int,
+    images_per_shard: int,
+    winograd_from: int,
+    monkeypatch: pytest.MonkeyPatch,
 ):
+    monkeypatch.setattr(stylegan2, "WINOGRAD_CHANNELS", winograd_from)
     config = ChannelDirectionsConfig(num_images=9, shard_size=shard_size, images_per_shard=images_per_shard)
     run_all(config, run_store, tiny_pack, statistics)
     table = rows_of(run_store)
