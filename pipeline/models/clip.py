@@ -18,11 +18,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from safetensors.torch import load as load_safetensors
 from torch import Tensor, nn
 
-from kernels import resize_normalize, unit_vectors
+from kernels import Impl, resize_normalize, unit_vectors
 from pipeline.errors import PackError, PromptError
 
 log = logging.getLogger(__name__)
@@ -105,7 +105,7 @@ class Clip:
                     f"a text must fit into CLIP's {limit} tokens; got {length} tokens in {text[:60]!r}... Shorten it."
                 )
         with torch.no_grad():
-            return unit_vectors(self.model.encode_text(tokens.to(self.device)))
+            return unit_vectors(encode_tokens(self.model, tokens.to(self.device)))
 
     def unknown_words(self, text: str) -> list[str]:
         """Words of a text that the model never saw, in order; empty for models that spell words in pieces."""
@@ -140,6 +140,27 @@ class Clip:
                 f"Change one of the texts."
             )
         return direction
+
+
+def encode_tokens(model: Any, tokens: Int[Tensor, "n t"], *, impl: Impl = "auto") -> Float[Tensor, "n d"]:
+    """Text embeddings, not normalised, at the cost of the longest text instead of the whole context.
+
+    A causal transformer never looks ahead and the embedding is read at the end of the text: what fills up the context
+    after it has no say. 79 templates of a short prompt need a third to a fifth of the time.
+
+    Args:
+        model: an open_clip model; others than CLIP's causal text transformer run as they are.
+        tokens: filled up to the context length; the end of a text is its largest id.
+        impl: the reference is open_clip's own, over the whole context.
+    """
+    fits = getattr(model, "text_pool_type", "") == "argmax" and isinstance(model.text_projection, Tensor)
+    if impl == "ref" or not fits or model.attn_mask is None:
+        return model.encode_text(tokens)
+    ends = tokens.argmax(dim=1)
+    length = int(ends.max()) + 1
+    x = model.token_embedding(tokens[:, :length]) + model.positional_embedding[:length]
+    x = model.transformer(x, attn_mask=model.attn_mask[:length, :length])
+    return model.ln_final(x)[torch.arange(len(x), device=x.device), ends] @ model.text_projection
 
 
 def load_packed_clip(files: dict[str, bytes], merges: Path, *, device: str, whole_words: bool = False) -> Clip:
