@@ -5,8 +5,11 @@ import sys
 from pathlib import Path
 
 import pytest
+import typer
 
+from flows import cli
 from flows.cli import FLOWS, command_for, load_flow
+from pipeline.errors import CheckpointError
 
 COMMAND = [sys.executable, "-m", "flows.cli"]
 
@@ -49,6 +52,16 @@ def test_unknown_pack_is_one_line_and_exit_code_2(tmp_path: Path):
     assert result.returncode == 2
     assert "error: `pack` must be a built-in pack" in result.stderr
     assert "Traceback" not in result.stderr
+
+
+def test_error_keeps_its_brackets(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    def refused(_: str) -> object:
+        raise CheckpointError("x[/y].pt: latents must be [n, 18, 512]; got [2, 512]")
+
+    monkeypatch.setattr(cli, "load_flow", refused)
+    with pytest.raises(typer.Exit):
+        cli._run("import-latents", {})
+    assert "error: x[/y].pt: latents must be [n, 18, 512]; got [2, 512]\n" in capsys.readouterr().err
 
 
 def test_learning_rate_zero_is_a_clear_word_and_exit_code_2(tmp_path: Path):
