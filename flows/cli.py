@@ -14,6 +14,7 @@ from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -89,7 +90,7 @@ def _option(annotation: Any) -> Any:
         for attribute, bound in (("ge", "min"), ("le", "max"))
         if hasattr(item, attribute)
     }
-    return Annotated[kind, typer.Option(help=field.description, **limits)]
+    return Annotated[kind, typer.Option(help=escape(field.description), **limits)]
 
 
 class _ExpectedErrors(logging.Filter):

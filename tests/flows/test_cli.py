@@ -47,6 +47,11 @@ def test_help_of_a_command_explains_its_options():
         assert words in text
 
 
+def test_help_keeps_the_brackets_of_a_shape():
+    text = " ".join(styleclip("import-latents", "--help").stdout.replace("\u2502", " ").split())
+    assert "a local .npy, .pt or .pth, [n, rows, 512]." in text
+
+
 def test_unknown_pack_is_one_line_and_exit_code_2(tmp_path: Path):
     result = styleclip("pack", "show", "nobody", cwd=tmp_path)
     assert result.returncode == 2
