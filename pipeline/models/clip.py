@@ -44,6 +44,7 @@ except PackError as error:
     print(error)
     sys.exit({REFUSED})
 """
+DOWNLOAD_FAILED = "Failed to download weights"  # how open_clip's error begins
 RIGHT_PAIRS = {("ViT-B-32-quickgelu", "openai")}  # known to pass ``check_activation``
 
 
@@ -253,12 +254,22 @@ def load_open_clip(name: str, pretrained: str, *, device: str) -> Clip:
     """A built-in open_clip model with pretrained weights, which open_clip downloads or finds in its cache.
 
     Raises:
-        PackError: see ``check_activation``.
+        PackError: see ``check_activation``; or if the weights are neither in the cache nor to be fetched.
     """
     import open_clip
 
     check_activation(name, pretrained)
-    model = open_clip.create_model(name, pretrained=pretrained, device=device)
+    try:
+        model = open_clip.create_model(name, pretrained=pretrained, device=device)
+    except RuntimeError as error:
+        if not str(error).startswith(DOWNLOAD_FAILED):
+            raise
+        reason = " ".join(str(error.__context__ or error).split())[:160]
+        raise PackError(
+            f"the weights of CLIP {name!r}, {pretrained!r} must be in Hugging Face's cache or fetched from there; got "
+            f"{reason!r}. Run it once with a connection, or copy the cache of a machine that did ($HF_HOME, by "
+            f"default ~/.cache/huggingface) and set HF_HUB_OFFLINE=1."
+        ) from error
     preprocess = open_clip.get_model_preprocess_cfg(model)
     size = preprocess["size"]
     return Clip(

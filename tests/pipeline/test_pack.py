@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from pipeline.errors import PackError, PromptError
-from pipeline.models.clip import check_activation
+from pipeline.models.clip import check_activation, load_open_clip
 from pipeline.pack import Pack, built_in_packs, load_pack
 from storage import Store
 from tests.conftest import write_tiny_pack
@@ -85,6 +85,15 @@ def test_check_activation_unknown_names_are_refused():
         check_activation("ViT-Z", "openai")
     with pytest.raises(PackError, match=r"no tag 'nope'. Known tags: "):
         check_activation("ViT-B-32", "nope")
+
+
+def test_clip_that_cannot_be_fetched_says_where_it_is_looked_for(monkeypatch: pytest.MonkeyPatch):
+    def unreachable(*_: object, **__: object) -> str:
+        raise FileNotFoundError("no connection,\nand nothing in the cache")
+
+    monkeypatch.setattr("open_clip.factory.download_pretrained", unreachable)
+    with pytest.raises(PackError, match=r"'ViT-B-32-quickgelu', 'openai' must be .*no connection, and.*HF_HUB_OFFLINE"):
+        load_open_clip("ViT-B-32-quickgelu", "openai", device="cpu")
 
 
 def test_built_in_packs_has_peeps():
