@@ -111,3 +111,8 @@ def test_clip_that_spells_words_in_pieces_knows_them_all(tiny_pack: Pack):
         assert clip.unknown_words("a wizard") == []
     finally:
         clip.whole_words = True
+
+
+def test_weights_lie_where_products_repeat_to_the_bit(tiny_pack_uri: str):
+    pack = Pack(Store(tiny_pack_uri), device="cpu")
+    assert {p.data_ptr() % 64 for m in (pack.generator, pack.identity) for p in m.state_dict().values()} == {0}
