@@ -14,7 +14,9 @@ from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from flows.pack_cli import pack_app
 
@@ -42,8 +44,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(pack_app, name="pack")
-console = Console()
-errors = Console(stderr=True)
+console = Console(markup=False)  # names and messages hold brackets of their own, as in [n, 18, 512]
+errors = Console(stderr=True, markup=False)
 
 
 def _set_prefect_defaults() -> None:
@@ -88,7 +90,7 @@ def _option(annotation: Any) -> Any:
         for attribute, bound in (("ge", "min"), ("le", "max"))
         if hasattr(item, attribute)
     }
-    return Annotated[kind, typer.Option(help=field.description, **limits)]
+    return Annotated[kind, typer.Option(help=escape(field.description), **limits)]
 
 
 class _ExpectedErrors(logging.Filter):
@@ -117,7 +119,7 @@ def _run(name: str, values: dict[str, Any]) -> None:
     try:
         result = load_flow(name)(**values)
     except expected as error:
-        errors.print(f"[bold red]error:[/] {error}", highlight=False, soft_wrap=True)
+        errors.print(Text("error: ", "bold red") + Text(str(error)), soft_wrap=True)
         raise typer.Exit(2) from error
     if name in ("edit-dataset", "report"):
         print_summary(values["run"])
@@ -141,7 +143,7 @@ def print_summary(run: str) -> None:
             strength = "-" if row["strength"] is None else f"{row['strength']:g}"
             table.add_row(row["prompt"], strength, str(row["images"]), gain, f"{run}/dataset")
         else:
-            table.add_row(row["prompt"], "-", "0", "-", f"[red]{row['error']}[/]")
+            table.add_row(row["prompt"], "-", "0", "-", Text(row["error"], "red"))
     console.print(table)
     console.print(f"contact sheet: {store.uri}/{CONTACT_SHEET}", soft_wrap=True)
     console.print(f'open it:       pandas.read_parquet("{store.uri}/dataset")', soft_wrap=True)

@@ -8,17 +8,18 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 pack_app = typer.Typer(help="Model packs.", no_args_is_help=True)
-console = Console()
-errors = Console(stderr=True)
+console = Console(markup=False)  # names and messages hold brackets of their own, as in [n, 18, 512]
+errors = Console(stderr=True, markup=False)
 MALLOC_TRIM_THRESHOLD, MALLOC_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 PackArgument = Annotated[str, typer.Argument(help="Name of a built-in pack, or folder or URI.")]
 
 
 def _fail(error: Exception) -> typer.Exit:
     """What the user got wrong: one line on stderr, exit code 2."""
-    errors.print(f"[bold red]error:[/] {' '.join(str(error).split())}", highlight=False, soft_wrap=True)
+    errors.print(Text("error: ", "bold red") + Text(" ".join(str(error).split())), soft_wrap=True)
     return typer.Exit(2)
 
 

@@ -137,7 +137,7 @@ class ScreeningConfig(StageConfig):
     num_probes: int = Field(default=16, ge=0, description="Random directions that estimate a slope's whole length.")
     num_images: Count = Field(default=24, description="Images a channel is measured in at most.")
     num_rounds: Count = Field(
-        default=5, description="Rounds of measuring at most: one image for many candidates, then more for fewer."
+        default=6, description="Rounds of measuring at most: one image for many candidates, then more for fewer."
     )
     rule: Literal["paper", "agreement", "effect"] = Field(
         default="effect", description="Score by which the rounds decide who gets more images; see style directions."

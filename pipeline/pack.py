@@ -201,7 +201,9 @@ class Pack:
 
     def _load_weights(self, module: ModuleT, name: str) -> ModuleT:
         """Weights of a pack file, as float32 on the pack's device, gradients off; ``module`` may be a meta one."""
-        weights = {k: v.float() if v.is_floating_point() else v for k, v in load_safetensors(self.read(name)).items()}
+        # Copied out of the file's bytes: products repeat to the bit only on memory aligned as torch's own is
+        found = load_safetensors(self.read(name))
+        weights = {k: v.to(torch.float32 if v.is_floating_point() else v.dtype, copy=True) for k, v in found.items()}
         try:
             module.load_state_dict(weights, strict=True, assign=True)
         except RuntimeError as error:

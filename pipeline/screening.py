@@ -57,6 +57,7 @@ class ScreeningRule:
         Round(3, 2, False),
         Round(2, 4, False),
         Round(2, 8, True),
+        Round(2, 14, True),
         Round(2, 24, True),
     )
     spread: float = 0.13

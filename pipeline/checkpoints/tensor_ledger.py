@@ -87,5 +87,7 @@ def _likely_cause(name: str, got: tuple[int, ...], wanted: tuple[int, ...]) -> s
     if name.endswith("torgb.weight") and got[:1] != wanted[:1]:
         return "Likely cause: images with another number of channels than RGB's three."
     if len(got) == len(wanted) and all(a == b or max(a, b) % min(a, b) == 0 for a, b in zip(got, wanted, strict=True)):
+        if name.startswith("layer"):  # of a mapper in StyleSpace
+            return "It belongs to a generator of another channel_base or channel_max."
         return "Likely cause: another channel_base, channel_max or resolution than its other layers."
     return "Likely cause: another architecture."

@@ -116,8 +116,6 @@ class Screening:
 
         def make() -> Made:
             directions, kept = compute_text_directions(self.config, self.pack, self.prompts)
-            if not len(directions):
-                raise PromptError("at least one prompt must have a text direction; got none. See their texts.")
             arrays = {"direction": directions.numpy(), "num_kept": np.array(kept)}
             path = f"_{TEXTS_STAGE}/part-00000.safetensors"
             return Made({path: storage.arrays_bytes(arrays)}, rows=len(kept), failures=len(self.prompts) - len(kept))
@@ -301,16 +299,23 @@ class Screening:
 def compute_text_directions(
     config: ScreeningConfig, pack: Pack, prompts: list[Prompt]
 ) -> tuple[Float[Tensor, "p d"], list[int]]:
-    """Text direction and number of kept channels of every prompt that has a direction; the others are left out."""
-    directions, kept = [], []
+    """Text direction and number of kept channels of every prompt that has a direction; the others are left out.
+
+    Raises:
+        PromptError: if none has one; with the first one's reason.
+    """
+    directions, kept, reasons = [], [], []
     for prompt in prompts:
         try:
             found = pack.clip.text_direction(prompt.target, prompt.neutral, templates(config.templates))
-        except PromptError:
+        except PromptError as error:
+            reasons.append(f"prompt {prompt.name!r}: {error}")
             continue
         directions.append(found.cpu())
         kept.append(prompt.num_channels or config.num_channels or pack.description.num_channels)
-    return torch.stack(directions) if directions else torch.empty(0, 0), kept
+    if not directions:
+        raise PromptError(f"at least one prompt must have a text direction; got none of {len(prompts)}. {reasons[0]}")
+    return torch.stack(directions), kept
 
 
 def accepts(earlier: Input, config: ScreeningConfig, pack: Pack, statistics: Statistics) -> bool:

@@ -5,8 +5,11 @@ import sys
 from pathlib import Path
 
 import pytest
+import typer
 
+from flows import cli
 from flows.cli import FLOWS, command_for, load_flow
+from pipeline.errors import CheckpointError
 
 COMMAND = [sys.executable, "-m", "flows.cli"]
 
@@ -44,11 +47,26 @@ def test_help_of_a_command_explains_its_options():
         assert words in text
 
 
+def test_help_keeps_the_brackets_of_a_shape():
+    text = " ".join(styleclip("import-latents", "--help").stdout.replace("\u2502", " ").split())
+    assert "a local .npy, .pt or .pth, [n, rows, 512]." in text
+
+
 def test_unknown_pack_is_one_line_and_exit_code_2(tmp_path: Path):
     result = styleclip("pack", "show", "nobody", cwd=tmp_path)
     assert result.returncode == 2
     assert "error: `pack` must be a built-in pack" in result.stderr
     assert "Traceback" not in result.stderr
+
+
+def test_error_keeps_its_brackets(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    def refused(_: str) -> object:
+        raise CheckpointError("x[/y].pt: latents must be [n, 18, 512]; got [2, 512]")
+
+    monkeypatch.setattr(cli, "load_flow", refused)
+    with pytest.raises(typer.Exit):
+        cli._run("import-latents", {})
+    assert "error: x[/y].pt: latents must be [n, 18, 512]; got [2, 512]\n" in capsys.readouterr().err
 
 
 def test_learning_rate_zero_is_a_clear_word_and_exit_code_2(tmp_path: Path):

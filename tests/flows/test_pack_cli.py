@@ -111,6 +111,17 @@ def test_hostile_file_is_one_line(tmp_path: Path):
     assert result.stderr.count("\n") == 1
 
 
+def test_names_with_brackets_are_shown_as_they_are(pickle_file: Path, tmp_path: Path):
+    source, to = tmp_path / "run[b].pkl", tmp_path / "pack[b]"
+    source.write_bytes(pickle_file.read_bytes())
+    assert "run[b].pkl: nvlabs -> " in pack("import", source, "--to", to, "--domain", "cats [bold]").output
+    shown = pack("show", to).output
+    assert "cats [bold]" in shown
+    assert "from run[b].pkl" in shown
+    source.write_bytes(b"")
+    assert "run[b].pkl" in pack("import", source, "--to", tmp_path / "other").stderr
+
+
 def test_unknown_export_format_is_one_line(tmp_path: Path):
     result = pack("export", "peeps", tmp_path / "x.pt", "--format", "onnx")
     assert result.exit_code == 2

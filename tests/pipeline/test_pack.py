@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from pipeline.errors import PackError, PromptError
-from pipeline.models.clip import check_activation
+from pipeline.models.clip import check_activation, load_open_clip
 from pipeline.pack import Pack, built_in_packs, load_pack
 from storage import Store
 from tests.conftest import write_tiny_pack
@@ -87,6 +87,15 @@ def test_check_activation_unknown_names_are_refused():
         check_activation("ViT-B-32", "nope")
 
 
+def test_clip_that_cannot_be_fetched_says_where_it_is_looked_for(monkeypatch: pytest.MonkeyPatch):
+    def unreachable(*_: object, **__: object) -> str:
+        raise FileNotFoundError("no connection,\nand nothing in the cache")
+
+    monkeypatch.setattr("open_clip.factory.download_pretrained", unreachable)
+    with pytest.raises(PackError, match=r"'ViT-B-32-quickgelu', 'openai' must be .*no connection, and.*HF_HUB_OFFLINE"):
+        load_open_clip("ViT-B-32-quickgelu", "openai", device="cpu")
+
+
 def test_built_in_packs_has_peeps():
     assert "peeps" in built_in_packs()
 
@@ -102,3 +111,8 @@ def test_clip_that_spells_words_in_pieces_knows_them_all(tiny_pack: Pack):
         assert clip.unknown_words("a wizard") == []
     finally:
         clip.whole_words = True
+
+
+def test_weights_lie_where_products_repeat_to_the_bit(tiny_pack_uri: str):
+    pack = Pack(Store(tiny_pack_uri), device="cpu")
+    assert {p.data_ptr() % 64 for m in (pack.generator, pack.identity) for p in m.state_dict().values()} == {0}

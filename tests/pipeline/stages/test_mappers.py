@@ -6,13 +6,14 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 
 from pipeline.config import LatentsConfig, MappersConfig
-from pipeline.pack import load_pack
+from pipeline.pack import Pack
 from pipeline.prompts import check_prompts
 from pipeline.shard import ShardReport, close_stage, find_input
 from pipeline.stages import latents, mappers
@@ -24,8 +25,8 @@ WEIGHTS = "mapper_weights/hat.safetensors"
 
 
 def train(pack_uri: str, run: Path | str, **changes: object) -> ShardReport:
-    torch.set_num_threads(1)
-    pack, store = load_pack(pack_uri, device="cpu"), Store(str(run))
+    """Train with the process's number of threads; the pack is a fresh one, which remembers no embedded text."""
+    pack, store = Pack(Store(pack_uri), device="cpu"), Store(str(run))
     sampled = LatentsConfig(num_latents=8)
     latents.run_latents_shard(sampled, store, pack, 0)
     config_hash = latents.latents_hash(sampled, pack)
@@ -36,9 +37,21 @@ def train(pack_uri: str, run: Path | str, **changes: object) -> ShardReport:
     )
 
 
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.mark.usefixtures("one_thread")
 def test_run_mappers_killed_and_rerun_gives_the_same_bytes(tiny_pack_uri: str, tmp_path: Path):
     train(tiny_pack_uri, tmp_path / "whole")
-    code = f"from tests.pipeline.stages.test_mappers import train; train({tiny_pack_uri!r}, {str(tmp_path / 'cut')!r})"
+    code = (
+        "import torch; torch.set_num_threads(1); from tests.pipeline.stages.test_mappers import train; "
+        f"train({tiny_pack_uri!r}, {str(tmp_path / 'cut')!r})"
+    )
     with subprocess.Popen([sys.executable, "-c", code], cwd=Path(__file__).parents[3]) as child:
         checkpoints = tmp_path / "cut" / "_checkpoints"
         while not checkpoints.exists() or not list(checkpoints.iterdir()):

@@ -8,6 +8,7 @@ import storage
 from kernels import DirectionSums
 from pipeline.config import ScreeningConfig
 from pipeline.differences import editable_positions, image_styles
+from pipeline.errors import PromptError
 from pipeline.pack import Pack
 from pipeline.prompts import check_prompts
 from pipeline.shard import ShardReport, close_stage, find_input
@@ -105,6 +106,13 @@ def test_screening_gradient_renders_only_its_images_and_fills_the_table(
     run_all(screening)
     assert screening.renders(screening.num_rounds) == config.num_gradient_images
     assert set(directions_of(run_store)["status"]) == {"ok"}
+
+
+def test_screening_of_prompts_that_clip_cannot_read_says_why(tiny_pack: Pack, run_store: Store, statistics: Statistics):
+    rows = [{"name": name, "target": "a hat " * 100, "neutral": "a face"} for name in ("long", "other")]
+    screening = Screening(CONFIG, run_store, tiny_pack, prompts=check_prompts(rows), statistics=statistics)
+    with pytest.raises(PromptError, match=r"got none of 2. prompt 'long': .* must fit into CLIP's 64 tokens; got \d+"):
+        screening.run_texts()
 
 
 def test_screening_goes_on_from_an_earlier_lists_sums(
