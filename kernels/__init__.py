@@ -19,7 +19,7 @@ from kernels.channel_relevance import (
 )
 from kernels.direction_sums import DirectionSums
 from kernels.impl import Impl
-from kernels.modulated_conv2d import modulated_conv2d
+from kernels.modulated_conv2d import modulated_conv2d, moved_modulated_conv2d
 from kernels.probes import Probes, probe_rows
 from kernels.resize import bicubic_matrix, resize_normalize
 from kernels.running_moments import RunningMoments
@@ -41,6 +41,7 @@ __all__ = [
     "channel_direction",
     "count_channels",
     "modulated_conv2d",
+    "moved_modulated_conv2d",
     "normalize_relevance",
     "probe_rows",
     "relevance",

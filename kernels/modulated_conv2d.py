@@ -1,5 +1,7 @@
 """Weight-modulated convolution (Karras et al. 2020, section 2.2). Letters: n sample, o i channels, k taps."""
 
+from collections.abc import Sequence
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -77,6 +79,80 @@ def modulated_conv2d(
     f = resample_filter if up == 2 else None
     run = _modulated_conv2d_ref if impl == "ref" else _modulated_conv2d_fast
     return run(x, weight, styles, demodulate=demodulate, f=f, shift=shift, gain=gain)
+
+
+def moved_modulated_conv2d(
+    sums: Float[Tensor, "n o h_out w_out"],
+    x: Float[Tensor, "n i h w"],
+    weight: Float[Tensor, "o i k k"],
+    styles: Float[Tensor, "n i"],
+    *,
+    channel: int,
+    moves: Sequence[float],
+    up: int = 1,
+    resample_filter: Float[Tensor, "t"] | None = None,
+    shift: Float[Tensor, "#n #o #h_out #w_out"],
+    gain: float = 1.0,
+    impl: Impl = "auto",
+) -> Float[Tensor, "m*n o h_out w_out"]:
+    """Modulated convolutions whose styles have moved in one channel, without a convolution each.
+
+    A convolution is linear in its input: moving the style of one channel by d adds d times that channel's own
+    convolution, of k * k multiplications per pixel and output channel instead of i * k * k. Only the demodulation is
+    new for every move.
+
+    Args:
+        sums: ``modulated_conv2d(x, weight, styles, demodulate=False)`` with the same ``up`` and filter.
+        x: features.
+        weight: as for ``modulated_conv2d``.
+        styles: unmoved.
+        channel: input channel that moves.
+        moves: m numbers added to that channel's style, one after another.
+        up: as for ``modulated_conv2d``, as are the next four.
+        resample_filter: 1-D low-pass for ``up=2``.
+        shift: added to the result.
+        gain: factor on the convolution.
+        impl: see ``kernels``.
+    Returns:
+        ``modulated_conv2d`` of all samples with the first move, then of all with the second, ...
+    Source:
+        Karras et al. 2020, Eq. 1-3; linearity.
+    """
+    check_impl(impl)
+    moved = styles.repeat(len(moves), 1, 1)  # [m n i]
+    moved[:, :, channel] += torch.tensor(moves, dtype=styles.dtype, device=styles.device)[:, None]
+    if impl == "ref":
+        parts = [
+            modulated_conv2d(x, weight, row, up=up, resample_filter=resample_filter, shift=shift, gain=gain, impl="ref")
+            for row in moved
+        ]
+        return torch.cat(parts)
+    own = _one_channel(x[:, channel : channel + 1], weight[:, channel], f=resample_filter if up == 2 else None)
+    scales = (_demodulation(weight, moved.flatten(0, 1)) * gain).unflatten(0, (len(moves), -1))[:, :, :, None, None]
+    shift = _laid_out_as(sums, shift)
+    parts = [
+        torch.addcmul(shift, torch.add(sums, own, alpha=move), scale) for move, scale in zip(moves, scales, strict=True)
+    ]
+    return torch.cat(parts)
+
+
+def _one_channel(
+    x: Float[Tensor, "n 1 h w"], weight: Float[Tensor, "o k k"], *, f: Tensor | None
+) -> Float[Tensor, "n o h_out w_out"]:
+    """One input channel's convolution as a product over the taps; channels-last.
+
+    The low-pass is applied to the one channel before the taps instead of to all output channels after them.
+    """
+    k = weight.shape[-1]
+    if f is None:
+        x = F.pad(x, (k // 2,) * 4)
+    else:
+        before = (f.numel() - 1) // 2 + 2  # ``_low_pass``'s and the two rows that the taps reach further
+        after = f.numel() + 1 - before
+        x = upfirdn2d(x, f, up=2, padding=(before, after, before, after), gain=4.0)
+        weight = weight.flip(1, 2)  # a transposed convolution is a true convolution
+    windows = x[:, 0].unfold(1, k, 1).unfold(2, k, 1).flatten(3)  # [n h_out w_out k*k]
+    return (windows @ weight.flatten(1).T).permute(0, 3, 1, 2)
 
 
 def _modulated_conv2d_ref(

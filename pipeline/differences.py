@@ -5,6 +5,7 @@ Letters: n image, c channel, s style, d CLIP width.
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -38,6 +39,21 @@ def embedding_width(generator: Generator, clip: Clip) -> int:
         return clip.encode_images(torch.zeros(1, 3, size, size)).shape[1]
 
 
+class _Group(NamedTuple):
+    """Images measured together, and what all channels of a layer share of them."""
+
+    styles: Float[Tensor, "n s"]
+    below: Activations
+    sums: Float[Tensor, "n o h w"] | None
+    taps: Mapping[int, Tensor]
+
+    def moved(self, generator: Generator, position: int, moves: Sequence[float]) -> Activations:
+        """From where renders with the moves of one channel start."""
+        if self.sums is None:
+            return self.below
+        return generator.moved_activations(self.styles, self.below, self.sums, position=position, moves=moves)
+
+
 def sum_differences(
     generator: Generator,
     clip: Clip,
@@ -52,7 +68,8 @@ def sum_differences(
     """Sum over images of ``E(G(s + a sigma_c e_c)) - E(G(s - a sigma_c e_c))``, and of its unit vector.
 
     1. Images are taken ``images_together`` at a time; activations below a channel's layer are those of the untouched
-       images, computed once per layer and group of images and shared by all its channels and both signs.
+       images, computed once per layer and group of images and shared by all its channels and both signs. On a CPU so
+       is the layer's own convolution: a move adds the one channel's part of it.
     2. A batch holds both signs of these images for as many channels of the layer as ``batch_size`` allows, at least
        one. While it holds one (a CPU's default), a sum depends on nothing but channel and images, to the bit.
     3. On a CPU, convolutions of many channels are Winograd's, with weights transformed once a call.
@@ -79,34 +96,40 @@ def sum_differences(
             rows = list(members)
             for images in styles.split(together):
                 below = generator.activations(images, layer, taps=taps)
+                group = _Group(images, below, generator.sums(images, below, taps=taps), taps)
                 for chosen in _chunks(rows, max(1, batch_size // (2 * together))):
-                    moved = [positions[i] for i in chosen]
-                    found = _differences(generator, clip, images, below, moved, taps, std=std, step=step)
+                    here = [positions[i] for i in chosen]
+                    found = _differences(generator, clip, group, here, std=std, step=step)
                     sums = sums or DirectionSums.empty(len(positions), found.shape[-1])
                     sums = sums.add_at(torch.tensor(chosen), DirectionSums.of(found))
     return sums or DirectionSums.empty(len(positions), embedding_width(generator, clip))
 
 
 def _differences(
-    generator: Generator,
-    clip: Clip,
-    images: Tensor,
-    below: Activations,
-    positions: list[int],
-    taps: Mapping[int, Tensor],
-    *,
-    std: Tensor,
-    step: float,
+    generator: Generator, clip: Clip, group: _Group, positions: list[int], *, std: Tensor, step: float
 ) -> Float[Tensor, "c n d"]:
     """Differences of embeddings for some channels of one layer, all images and both signs in one batch."""
-    num_channels, n = len(positions), len(images)
-    moved = images.repeat(2 * num_channels, 1).reshape(num_channels, 2, n, -1)
+    num_channels, n = len(positions), len(group.styles)
+    moved = group.styles.repeat(2 * num_channels, 1).reshape(num_channels, 2, n, -1)
+    since = []
     for row, position in enumerate(positions):
-        moved[row, 0, :, position] += step * std[position]
-        moved[row, 1, :, position] -= step * std[position]
-    embedded = clip.encode_images(generator.render(moved.flatten(0, 2), since=below, taps=taps))
-    plus, minus = embedded.reshape(num_channels, 2, n, -1).unbind(1)
+        move = step * float(std[position])
+        moved[row, 0, :, position] += move
+        moved[row, 1, :, position] -= move
+        since.append(group.moved(generator, position, (move, -move)))
+    rendered = generator.render(moved.flatten(0, 2), since=_joined(since), taps=group.taps)
+    plus, minus = clip.encode_images(rendered).reshape(num_channels, 2, n, -1).unbind(1)
     return plus - minus
+
+
+def _joined(parts: list[Activations]) -> Activations:
+    """One after another; the same thing again and again is taken once, as ``render`` counts round and round."""
+    if all(part is parts[0] for part in parts):
+        return parts[0]
+    images = [part.rgb for part in parts if part.rgb is not None]
+    return Activations(
+        parts[0].layer, torch.cat([part.features for part in parts]), torch.cat(images) if images else None
+    )
 
 
 def _chunks(rows: list[int], size: int) -> Iterator[list[int]]:

@@ -6,6 +6,7 @@ foreign checkpoint maps onto ours name by name. Letters: n sample, s style chann
 
 import math
 from collections.abc import Mapping as Mapped
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, cast
 
@@ -14,7 +15,16 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kernels import LRELU_GAIN, Impl, bias_act, binomial_filter, modulated_conv2d, upfirdn2d, winograd_taps
+from kernels import (
+    LRELU_GAIN,
+    Impl,
+    bias_act,
+    binomial_filter,
+    modulated_conv2d,
+    moved_modulated_conv2d,
+    upfirdn2d,
+    winograd_taps,
+)
 from pipeline.style_space import StyleLayer, StyleSpace
 
 MAPPING_LR_MULTIPLIER = 0.01  # Karras et al. 2019, appendix C
@@ -167,21 +177,47 @@ class SynthesisLayer(nn.Module):
             noise = (self.noise_const * self.noise_strength)[None, None].to(x.dtype) if self.has_noise else None
             return bias_act(x, self.bias, noise=noise, clamp=self.clamp, impl=impl), rgb
         # lrelu(g x) = g lrelu(x) for g > 0: the gain rides with the demodulation, bias and noise with the shift
-        shift = self.bias[None, :, None, None]
-        if self.has_noise:  # added as [h, w, o], so that the sum is channels-last as the features are
-            shift = (self.noise_const[:, :, None] * self.noise_strength + self.bias).permute(2, 0, 1)[None]
         x = modulated_conv2d(
             x,
             weight,
             styles,
             up=self.up,
             resample_filter=self.resample_filter,
-            shift=shift * LRELU_GAIN,
+            shift=self._shift(),
             gain=LRELU_GAIN,
             taps=taps,
             impl=impl,
         )
         return bias_act(x, gain=1.0, clamp=self.clamp, impl=impl), rgb
+
+    def sums(self, x: Tensor, styles: Tensor, *, taps: Tensor | None) -> Tensor:
+        """The convolution before demodulation: what ``moved`` starts from."""
+        f = self.resample_filter
+        return modulated_conv2d(
+            x, self.weight, styles, demodulate=False, up=self.up, resample_filter=f, taps=taps, impl="auto"
+        )
+
+    def moved(self, sums: Tensor, x: Tensor, styles: Tensor, *, channel: int, moves: Sequence[float]) -> Tensor:
+        """The next features of all samples for each move of one channel's style, by ``moved_modulated_conv2d``."""
+        x = moved_modulated_conv2d(
+            sums,
+            x,
+            self.weight,
+            styles,
+            channel=channel,
+            moves=moves,
+            up=self.up,
+            resample_filter=self.resample_filter,
+            shift=self._shift(),
+            gain=LRELU_GAIN,
+        )
+        return bias_act(x, gain=1.0, clamp=self.clamp)
+
+    def _shift(self) -> Tensor:
+        shift = self.bias[None, :, None, None]
+        if self.has_noise:  # added as [h, w, o], so that the sum is channels-last as the features are
+            shift = (self.noise_const[:, :, None] * self.noise_strength + self.bias).permute(2, 0, 1)[None]
+        return shift * LRELU_GAIN
 
 
 class ToRGB(nn.Module):
@@ -392,6 +428,48 @@ class Generator(nn.Module):
         if not state.layer <= layer <= len(self.space.layers):
             raise ValueError(f"`layer` must be in [{state.layer}, {len(self.space.layers)}]; got {layer}.")
         return self.synthesis.run(state, self.space.split(styles), stop=layer, impl=impl, taps=taps)
+
+    def sums(
+        self, styles: Float[Tensor, "n s"], below: Activations, *, taps: Mapped[int, Tensor] = NO_TAPS
+    ) -> Float[Tensor, "n o h w"] | None:
+        """What ``moved_activations`` needs of unmoved samples; None for layers where it does not pay.
+
+        Those are toRGB layers, layers of more than ``CPU_SLICE_BYTES`` a sample, and all of them off a CPU.
+        """
+        layer = self.space.layers[below.layer]
+        large = 4 * layer.num_out * layer.resolution**2 > CPU_SLICE_BYTES
+        if layer.is_torgb or large or below.features.device.type != "cpu":
+            return None
+        module = cast(SynthesisLayer, self.synthesis.layer(layer.index))
+        return module.sums(below.features, styles[:, layer.slice], taps=taps.get(layer.index))
+
+    def moved_activations(
+        self,
+        styles: Float[Tensor, "n s"],
+        below: Activations,
+        sums: Float[Tensor, "n o h w"],
+        *,
+        position: int,
+        moves: Sequence[float],
+    ) -> Activations:
+        """What reaches the layer above a channel for every sample with the first move, then with the second, ...
+
+        The layer's convolution is not computed again: see ``kernels.moved_modulated_conv2d``.
+
+        Args:
+            styles: unmoved.
+            below: what reaches the channel's layer.
+            sums: ``self.sums(styles, below)``.
+            position: of the channel in the style vector.
+            moves: numbers added to it.
+        """
+        layer = self.space.layers[below.layer]
+        module = cast(SynthesisLayer, self.synthesis.layer(layer.index))
+        features = module.moved(
+            sums, below.features, styles[:, layer.slice], channel=position - layer.offset, moves=moves
+        )
+        rgb = None if below.rgb is None else below.rgb.repeat(len(moves), 1, 1, 1)
+        return Activations(layer.index + 1, features, rgb)
 
     def render(
         self,

@@ -15,6 +15,16 @@ IMAGE = torch.zeros(1, 3, 8, 8)
 ROWS = torch.eye(2)
 CALLS: dict[str, Callable[[Impl], object]] = {
     "bias_act": lambda impl: kernels.bias_act(IMAGE, impl=impl),
+    "moved_modulated_conv2d": lambda impl: kernels.moved_modulated_conv2d(
+        torch.zeros(1, 2, 4, 4),
+        torch.zeros(1, 3, 4, 4),
+        torch.zeros(2, 3, 3, 3),
+        torch.ones(1, 3),
+        channel=0,
+        moves=[1.0],
+        shift=torch.zeros(1, 1, 1, 1),
+        impl=impl,
+    ),
     "modulated_conv2d": lambda impl: kernels.modulated_conv2d(
         IMAGE, torch.zeros(2, 3, 3, 3), torch.ones(1, 3), impl=impl
     ),

@@ -8,7 +8,7 @@ from scipy.signal import convolve2d
 from torch import Tensor
 from torch.nn import functional as F
 
-from kernels import binomial_filter, modulated_conv2d
+from kernels import binomial_filter, modulated_conv2d, moved_modulated_conv2d
 from kernels.impl import Impl
 from tests.kernels.random_tensors import Randn
 from tests.tolerances import DEMODULATION_EPS_LEAK, FLOAT32_KERNEL, FLOAT64_FORMULA
@@ -195,3 +195,24 @@ def test_modulated_conv2d_unsupported_up_raises(up: int, k: int, resample_filter
         modulated_conv2d(
             torch.zeros(1, 2, 4, 4), torch.zeros(2, 2, k, k), torch.ones(1, 2), up=up, resample_filter=resample_filter
         )
+
+
+@pytest.mark.parametrize("shift_shape", [(1, 1, 1, 1), (1, 4, 1, 1), (1, 4, 6, 10), (2, 4, 6, 10)])
+@pytest.mark.parametrize(("up", "num_taps"), [(1, 0), (2, 2), (2, 4), (2, 6)])
+def test_moved_modulated_conv2d_equals_ref(up: int, num_taps: int, shift_shape: tuple[int, ...], randn: Randn) -> None:
+    x, weight, styles = randn(2, 3, 6 // up, 10 // up), randn(4, 3, 3, 3), randn(2, 3)
+    layer: dict[str, Any] = {"up": up, "resample_filter": randn(num_taps) if num_taps else None}
+    sums = modulated_conv2d(x, weight, styles, demodulate=False, **layer)
+    layer |= {"shift": randn(*shift_shape), "gain": 1.5}
+    fast, ref = (
+        moved_modulated_conv2d(sums, x, weight, styles, channel=1, moves=[0.7, -2.0], impl=impl, **layer)
+        for impl in ("fast", "ref")
+    )
+    torch.testing.assert_close(fast, ref, **FLOAT64_FORMULA)
+
+
+def test_moved_modulated_conv2d_keeps_channels_last(randn: Randn) -> None:
+    x, weight, styles = randn(2, 3, 6, 8).to(memory_format=torch.channels_last), randn(4, 3, 3, 3), randn(2, 3)
+    sums = modulated_conv2d(x, weight, styles, demodulate=False)
+    got = moved_modulated_conv2d(sums, x, weight, styles, channel=0, moves=[1.0], shift=randn(1, 4, 6, 8))
+    assert got.is_contiguous(memory_format=torch.channels_last)

@@ -414,3 +414,29 @@ def test_conv_clamp_bounds_features(generator: Generator) -> None:
     styles = clamped.styles(make_w(clamped, 2))
     assert float(clamped.activations(styles, NUM_LAYERS).features.abs().max()) == 1.0
     assert float(generator.activations(styles, NUM_LAYERS).features.abs().max()) > 1.0
+
+
+@pytest.mark.parametrize("layer", [0, 2, 3, 5, 6])
+def test_moved_activations_equal_activations_of_moved_styles(layer: int, generator: Generator) -> None:
+    styles, space = generator.styles(make_w(generator, 3)), generator.space
+    below = generator.activations(styles, layer)
+    sums = generator.sums(styles, below)
+    assert sums is not None
+    position, moves = space.layers[layer].offset + 1, (2.0, -0.5)
+    moved = styles.repeat(2, 1)
+    moved[:, position] += torch.tensor(moves).repeat_interleave(3)
+    got = generator.moved_activations(styles, below, sums, position=position, moves=moves)
+    want = generator.activations(moved, layer + 1, impl="ref")
+    torch.testing.assert_close(got.features, want.features, **FLOAT64_GENERATOR)
+    assert (got.layer, got.rgb is None) == (layer + 1, want.rgb is None)
+    torch.testing.assert_close(generator.render(moved, since=got), generator.render(moved), **FLOAT64_GENERATOR)
+
+
+def test_sums_are_none_where_the_convolution_is_not_shared(
+    generator: Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    styles = generator.styles(make_w(generator, 1))
+    assert generator.space.layers[1].is_torgb
+    assert generator.sums(styles, generator.activations(styles, 1)) is None
+    monkeypatch.setattr(stylegan2, "CPU_SLICE_BYTES", 1)
+    assert generator.sums(styles, generator.activations(styles, 0)) is None

@@ -68,6 +68,17 @@ def test_compute_channel_directions_by_winograd_agree(
     torch.testing.assert_close(found.direction, direct.direction, **KEPT_ACTIVATIONS)
 
 
+def test_compute_channel_directions_without_shared_convolutions_agree(
+    tiny_pack: Pack, styles: Tensor, std: Tensor, monkeypatch: pytest.MonkeyPatch
+):
+    positions = editable_positions(tiny_pack.generator.space)[::3]
+    shared = measure(tiny_pack, styles, std, positions)
+    monkeypatch.setattr(stylegan2, "CPU_SLICE_BYTES", 1)
+    whole = measure(tiny_pack, styles, std, positions)
+    assert not torch.equal(whole.direction, shared.direction)  # it was another way
+    torch.testing.assert_close(whole.direction, shared.direction, **KEPT_ACTIVATIONS)
+
+
 def test_compute_channel_directions_permuted_channels_are_bit_identical(tiny_pack: Pack, styles: Tensor, std: Tensor):
     positions = editable_positions(tiny_pack.generator.space)
     order = torch.randperm(len(positions), generator=torch.Generator().manual_seed(3)).tolist()
