@@ -52,8 +52,8 @@ OPTIMIZE_SETTINGS = {
     "learning_rate": 0.05,
     "clip_weight": 2.0,
     "direction_weight": 1.0,
-    "l2_weight": 0.005,
-    "search_noise": 3.0,
+    "l2_weight": 0.003,
+    "search_noise": 4.0,
 }
 LICENCE = (
     "Weights: CC0 1.0. Trained on drawings of Open Peeps by Pablo Stanley (CC0 1.0), rendered by dicebear-core (MIT) "
