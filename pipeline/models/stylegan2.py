@@ -287,7 +287,9 @@ class Synthesis(nn.Module):
 
         Which layers they are depends on nothing but the layer, so that a batch's split changes no path.
         """
-        chosen = {}
+        chosen: dict[int, Tensor] = {}
+        if torch.is_autocast_enabled("cpu"):  # its tiles are float32's
+            return chosen
         for layer in self.space.layers:
             large = layer.num_channels >= WINOGRAD_CHANNELS and layer.resolution >= WINOGRAD_SIDE
             if layer.kind == "conv1" and large and self.layer(layer.index).weight.device.type == "cpu":

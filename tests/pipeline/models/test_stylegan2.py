@@ -195,6 +195,8 @@ def test_winograd_taps_are_of_layers_with_many_channels(generator: Generator, mo
     monkeypatch.setattr(stylegan2, "WINOGRAD_CHANNELS", 8)
     names = [generator.space.layers[i].name for i in generator.winograd_taps()]
     assert names == ["b8.conv1"]
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert generator.winograd_taps() == {}
 
 
 def test_activations_are_not_changed_by_rendering_from_them(generator: Generator) -> None:
