@@ -99,9 +99,8 @@ def edit_dataset(
         stages.append(directions)
     if "mapper" in methods:
         training = f"{run.rstrip('/')}/mapper_training"  # latents of its own: a mapper must fit faces it never saw
-        if mappers.to_train(
-            mapper_settings(loaded, {}), loaded, of_method(checked, "mapper")
-        ):  # the others are in the pack
+        settings = mapper_settings(loaded, {})
+        if mappers.to_train(settings, loaded, of_method(checked, "mapper")):  # the others are in the pack
             sampled = sample_latents(
                 training,
                 pack=pack,
