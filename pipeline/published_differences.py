@@ -108,8 +108,7 @@ def _difference(
     moved = torch.cat([base, base])
     moved[: len(base), position] += distance
     moved[len(base) :, position] -= distance
-    rgb = None if below.rgb is None else torch.cat([below.rgb] * 2)
-    images = generator.render(moved, since=Activations(below.layer, torch.cat([below.features] * 2), rgb))
+    images = generator.render(moved, since=below)
     if config.uint8 != "round":
         images = to_uint8(images, config.uint8).float() / 127.5 - 1
     plus, minus = clip.encode_images(images).split(len(base))

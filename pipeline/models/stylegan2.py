@@ -78,11 +78,6 @@ class Activations(NamedTuple):
     features: Float[Tensor, "n c h w"]
     rgb: Float[Tensor, "n 3 h w"] | None
 
-    def repeat(self, times: int) -> "Activations":
-        """Each sample ``times`` times in a row: [n, ...] to [n * times, ...]."""
-        rgb = None if self.rgb is None else self.rgb.repeat_interleave(times, dim=0)
-        return Activations(self.layer, self.features.repeat_interleave(times, dim=0), rgb)
-
     def rows(self, start: int, stop: int) -> "Activations":
         """Samples ``start`` up to ``stop``, counted round and round; a view where they lie in one turn."""
         n = len(self.features)

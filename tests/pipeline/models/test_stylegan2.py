@@ -217,15 +217,6 @@ def test_activations_go_on_from_lower_ones(generator: Generator) -> None:
     torch.testing.assert_close(got.rgb, want.rgb, **FLOAT64_FORMULA)
 
 
-@pytest.mark.parametrize("layer", [0, 1, 4])
-def test_activations_repeat_puts_each_sample_several_times_in_a_row(layer: int, generator: Generator) -> None:
-    styles = generator.styles(make_w(generator, 2))
-    kept = generator.activations(styles, layer).repeat(3)
-    repeated = styles.repeat_interleave(3, dim=0)
-    want = generator.render(styles).repeat_interleave(3, dim=0)
-    torch.testing.assert_close(generator.render(repeated, since=kept), want, **FLOAT64_GENERATOR)
-
-
 @pytest.mark.parametrize("slice_bytes", [1, 4096, 2**40])
 @pytest.mark.parametrize("layer", [0, 4, NUM_LAYERS - 1])
 def test_render_since_fewer_samples_counts_them_round_and_round(
