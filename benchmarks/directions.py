@@ -118,7 +118,7 @@ def exact(subject: Subject, positions: list[int], num_images: int) -> Tensor:
 def bench_exact(subject: Subject, repeats: int, *, num_channels: int) -> list[Row]:
     """A channel by the published loop and by ours, over the same images, by turns; and how far the directions are.
 
-    Ours takes ``NEIGHBOURS`` channels of a layer in one call: a shard has hundreds, which share what lies below them.
+    Ours takes ``NEIGHBOURS`` channels in one call: a shard has hundreds, and those of a layer share what lies below.
     """
     live = subject.live
     spread = [live[(2 * i + 1) * len(live) // (2 * num_channels) :][:NEIGHBOURS] for i in range(num_channels)]
