@@ -81,11 +81,16 @@ def sum_slopes(
 def _coordinates(
     generator: Generator, clip: Clip, images: Tensor, *, columns: Tensor, sigma: Tensor, probes: Probes
 ) -> Float[Tensor, "c n r"]:
-    """Derivatives along every probe row, weighted."""
+    """Derivatives along every probe row, weighted. Styles above the last channel that varies get no gradient."""
     x = images.detach().clone().requires_grad_()
+    live = columns[sigma > 0].tolist()
+    if not live:
+        return torch.zeros(len(columns), len(x), len(probes.rows))
+    above = generator.space.locate(max(live))[0] + 1
     coordinates = torch.empty(len(columns), len(x), len(probes.rows))
     with torch.enable_grad():  # a caller may have turned gradients off
-        projected = clip.encode_images(generator.render(x)) @ probes.rows.to(x.device).T  # [n r]
+        rendered = generator.render(images, since=generator.activations(x, above))
+        projected = clip.encode_images(rendered) @ probes.rows.to(x.device).T  # [n r]
         for row in range(len(probes.rows)):
             last = row + 1 == len(probes.rows)
             (gradient,) = torch.autograd.grad(projected[:, row].sum(), x, retain_graph=not last)

@@ -78,3 +78,21 @@ def test_sum_slopes_constant_channel_has_none(tiny_pack: Pack, styles: Tensor, s
 def test_sum_slopes_any_batch_size_agrees(tiny_pack: Pack, styles: Tensor, std: Tensor):
     alone, together = (slopes(tiny_pack, styles, std, AXES, batch_size=n).direction() for n in (1, 3))
     torch.testing.assert_close(alone.direction, together.direction, **KEPT_ACTIVATIONS)
+
+
+def test_sum_slopes_do_not_depend_on_whether_layers_above_vary(tiny_pack: Pack, styles: Tensor, std: Tensor):
+    """Where only low layers vary, the backward pass stops short of the styles above them."""
+    layers = tiny_pack.generator.space.editable
+    below = std.clone()
+    below[layers[1].slice.stop :] = 0.0
+    some, every = (slopes(tiny_pack, styles, sigma, AXES) for sigma in (below, std))
+    kept = sum(layer.num_channels for layer in layers[:2])
+    torch.testing.assert_close(some.mean_effect()[:kept], every.mean_effect()[:kept], **KEPT_ACTIVATIONS)
+    assert not some.effect[kept:].any()
+    assert not some.count[kept:].any()
+
+
+def test_sum_slopes_where_nothing_varies_are_zero(tiny_pack: Pack, styles: Tensor, std: Tensor):
+    found = slopes(tiny_pack, styles, torch.zeros_like(std), AXES)
+    assert not found.count.any()
+    assert found.seen.tolist() == [3] * len(found.seen)
