@@ -1,6 +1,6 @@
-"""How shards are run: as tasks on threads, counted as they finish."""
+"""How shards are run: as tasks, several at a time on threads, counted as they finish."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -44,26 +44,39 @@ def run_shards(task: Any, *, num_shards: int, workers: int, parameters: Mapping[
     """
     logger = get_run_logger()
     reports: list[dict[str, Any]] = []
-    with ThreadPoolTaskRunner(max_workers=workers) as runner:
-        futures: list[Any] = [runner.submit(task, parameters={**parameters, "shard": i}) for i in range(num_shards)]
-        errors: list[BaseException] = []
-        for future in as_completed(futures):
-            found = future.result(raise_on_failure=False)
-            if isinstance(found, BaseException):
-                errors.append(found)
-                continue
-            reports.append(found)
-            logger.info(
-                "%s: %d of %d shards, %d rows%s",
-                found["stage"],
-                len(reports),
-                num_shards,
-                found["rows"],
-                " (already done)" if found["skipped"] else "",
-            )
+    errors: list[BaseException] = []
+    every = [{**parameters, "shard": i} for i in range(num_shards)]
+    for found in _results(task, every) if workers == 1 else _results_on_threads(task, every, workers):
+        if isinstance(found, BaseException):
+            errors.append(found)
+            continue
+        reports.append(found)
+        logger.info(
+            "%s: %d of %d shards, %d rows%s",
+            found["stage"],
+            len(reports),
+            num_shards,
+            found["rows"],
+            " (already done)" if found["skipped"] else "",
+        )
     if errors:
         raise errors[0]
     return reports
+
+
+def _results(task: Any, every: list[dict[str, Any]]) -> Iterator[Any]:
+    """In the flow's own thread: OpenMP counts a second thread's team as more threads than there are cores, and from
+    then on every barrier sleeps instead of spinning; a backward pass on 2 cores takes a third longer.
+    """
+    for parameters in every:
+        yield task(**parameters, return_state=True).result(raise_on_failure=False)
+
+
+def _results_on_threads(task: Any, every: list[dict[str, Any]], workers: int) -> Iterator[Any]:
+    with ThreadPoolTaskRunner(max_workers=workers) as runner:
+        futures: list[Any] = [runner.submit(task, parameters=parameters) for parameters in every]
+        for future in as_completed(futures):
+            yield future.result(raise_on_failure=False)
 
 
 def finish(
