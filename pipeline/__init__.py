@@ -1,9 +1,28 @@
 """The science of text-driven StyleGAN editing: prompts, StyleSpace, model packs, models and stages."""
 
+import ctypes
 import os
-
-# Feature maps come and go by the 10 MB; in pages of 4 KiB Linux maps and zeroes them anew for a third of a backward
-# pass. With this torch asks for huge pages; it looks once, before the first tensor. THP_MEM_ALLOC_ENABLE=0 says no.
-os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
+import sys
 
 __version__ = "0.1.0"
+
+_KEPT_BYTES = 2**30
+_MALLOPT = {"MALLOC_TRIM_THRESHOLD_": -1, "MALLOC_MMAP_THRESHOLD_": -3}  # glibc's malloc.h: M_TRIM_..., M_MMAP_...
+
+
+def _keep_memory() -> None:
+    """Have freed memory kept for the next feature maps, which come and go by the 10 MB.
+
+    By itself glibc gives it back at once, and Linux maps and zeroes it anew: a product of 16 MB then takes 20 times as
+    long. And have it in huge pages instead of pages of 4 KiB; torch looks at that once, before the first tensor.
+    Either stays as the environment says where it says something.
+    """
+    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
+    if sys.platform == "linux":
+        mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # absent from other C libraries
+        for variable, parameter in _MALLOPT.items():
+            if mallopt is not None and variable not in os.environ:
+                mallopt(parameter, _KEPT_BYTES)
+
+
+_keep_memory()

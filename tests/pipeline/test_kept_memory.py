@@ -1,0 +1,53 @@
+import ctypes
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SETTING = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+VARIABLES = ("THP_MEM_ALLOC_ENABLE", "MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_")
+HUGE_KIB = """
+import re, pipeline, torch
+x = torch.zeros(2**24) + 1  # 64 MiB
+print(re.search(r"AnonHugePages: +([0-9]+) kB", open("/proc/self/smaps_rollup").read())[1])
+"""
+FAULTS = """
+import resource, pipeline, torch
+def faults():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+x = torch.ones(2**22)  # 16 MiB
+for _ in range(3):
+    x * 2 + 1
+before = faults()
+for _ in range(20):
+    x * 2 + 1
+print(faults() - before)
+"""
+
+
+def printed(script: str, **environment: str) -> int:
+    inherited = {k: v for k, v in os.environ.items() if k not in VARIABLES}
+    found = subprocess.run(
+        [sys.executable, "-c", script], env=inherited | environment, capture_output=True, text=True, timeout=120,
+        check=True,
+    )  # fmt: skip
+    return int(found.stdout)
+
+
+@pytest.mark.skipif(
+    not SETTING.exists() or "[madvise]" not in SETTING.read_text(), reason="huge pages are not there for the asking"
+)
+def test_large_tensors_lie_in_huge_pages_unless_the_user_says_no():
+    assert printed(HUGE_KIB) > printed(HUGE_KIB, THP_MEM_ALLOC_ENABLE="0") + 32 * 1024
+
+
+@pytest.mark.skipif(
+    sys.platform != "linux" or not hasattr(ctypes.CDLL(None), "mallopt"), reason="the C library has no mallopt"
+)
+def test_freed_tensors_are_not_mapped_anew_unless_the_user_says_otherwise():
+    usual = {"MALLOC_TRIM_THRESHOLD_": "131072", "MALLOC_MMAP_THRESHOLD_": "131072"}
+    kept, mapped = (printed(FAULTS, THP_MEM_ALLOC_ENABLE="0", **x) for x in ({}, usual))
+    assert mapped > 20 * 2**24 // 4096 / 2  # every page of the temporaries
+    assert kept < mapped / 20
