@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from kernels import DirectionSums
+from pipeline.cores import map_on_cores
 from pipeline.models.clip import Clip
 from pipeline.models.stylegan2 import Activations, Generator
 from pipeline.sampling import sample_w_plus
@@ -73,7 +74,8 @@ def sum_differences(
     2. A batch holds both signs of these images for as many channels of the layer as ``batch_size`` allows, at least
        one. While it holds one (a CPU's default), a sum depends on nothing but channel and images, to the bit.
     3. On a CPU, convolutions of many channels are Winograd's, with weights transformed once a call.
-    4. Differences and unit differences are summed as whole numbers: nothing grows with the number of images.
+    4. Batches go through generator and CLIP side by side, one on each core.
+    5. Differences and unit differences are summed as whole numbers: nothing grows with the number of images.
 
     Args:
         generator: renders.
@@ -87,21 +89,30 @@ def sum_differences(
     Returns:
         sums in the order of ``positions``.
     """
-    sums: DirectionSums | None = None
     live = sorted((i for i, p in enumerate(positions) if std[p] > 0), key=lambda i: positions[i])
     together = min(images_together, max(1, batch_size // 2))
-    with torch.no_grad():
-        taps = generator.winograd_taps() if live else {}
+
+    def batches() -> Iterator[tuple[_Group, list[int]]]:
+        """Images measured together and rows of the channels."""
         for layer, members in groupby(live, key=lambda i: generator.space.locate(positions[i])[0]):
             rows = list(members)
             for images in styles.split(together):
                 below = generator.activations(images, layer, taps=taps)
                 group = _Group(images, below, generator.sums(images, below, taps=taps), taps)
                 for chosen in _chunks(rows, max(1, batch_size // (2 * together))):
-                    here = [positions[i] for i in chosen]
-                    found = _differences(generator, clip, group, here, std=std, step=step)
-                    sums = sums or DirectionSums.empty(len(positions), found.shape[-1])
-                    sums = sums.add_at(torch.tensor(chosen), DirectionSums.of(found))
+                    yield group, chosen
+
+    def measure(batch: tuple[_Group, list[int]]) -> tuple[list[int], DirectionSums]:
+        group, chosen = batch
+        here = [positions[i] for i in chosen]
+        return chosen, DirectionSums.of(_differences(generator, clip, group, here, std=std, step=step))
+
+    sums: DirectionSums | None = None
+    with torch.no_grad():
+        taps = generator.winograd_taps() if live else {}
+        for chosen, found in map_on_cores(measure, batches(), device=styles.device):
+            sums = sums or DirectionSums.empty(len(positions), found.total.shape[-1])
+            sums = sums.add_at(torch.tensor(chosen), found)
     return sums or DirectionSums.empty(len(positions), embedding_width(generator, clip))
 
 
