@@ -85,11 +85,11 @@ class Clip:
     def encode_images(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n d"]:
         """Unit embeddings of images in [-1, 1]; differentiable in the images."""
         x = resize_normalize(images.to(self.device), self.image_size, mean=self.mean, std=self.std)
-        return unit_vectors(self.model.encode_image(x))
+        return unit_vectors(encode_pixels(self.model, x))
 
     def encode_prepared(self, images: Float[Tensor, "n 3 s s"]) -> Float[Tensor, "n d"]:
         """Unit embeddings of images that are the model's input as they are; differentiable in the images."""
-        return unit_vectors(self.model.encode_image(images.to(self.device)))
+        return unit_vectors(encode_pixels(self.model, images.to(self.device)))
 
     def encode_texts(self, texts: Sequence[str]) -> Float[Tensor, "n d"]:
         """Unit embeddings of texts, each as it stands.
@@ -162,6 +162,43 @@ def encode_tokens(model: Any, tokens: Int[Tensor, "n t"], *, impl: Impl = "auto"
     x = model.token_embedding(tokens[:, :length]) + model.positional_embedding[:length]
     x = model.transformer(x, attn_mask=model.attn_mask[:length, :length])
     return model.ln_final(x)[torch.arange(len(x), device=x.device), ends] @ model.text_projection
+
+
+def encode_pixels(model: Any, pixels: Float[Tensor, "n 3 s s"], *, impl: Impl = "auto") -> Float[Tensor, "n d"]:
+    """Image embeddings, not normalised, without what no one reads: the last block's patches.
+
+    A vision transformer's embedding is read at the class token. Above the last attention no token sees another, so
+    there the class token goes on alone: of a block's products it needs the keys and values, a sixth.
+
+    Args:
+        model: an open_clip model; others than CLIP's vision transformer run as they are.
+        pixels: prepared for the model.
+        impl: the reference is open_clip's own.
+    """
+    visual = getattr(model, "visual", None)
+    if impl == "ref" or not _reads_class_token(visual):
+        return model.encode_image(pixels)
+    *blocks, last = visual.transformer.resblocks
+    x = visual._embeds(pixels)
+    for block in blocks:
+        x = block(x)
+    seen = last.ln_1(x)
+    token = x[:, :1] + last.ls_1(last.attention(seen[:, :1], seen, seen))
+    token = token + last.ls_2(last.mlp(last.ln_2(token)))
+    return visual.ln_post(token[:, 0]) @ visual.proj
+
+
+def _reads_class_token(visual: Any) -> bool:
+    """Whether an image tower is a plain vision transformer that ends with its class token."""
+    from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
+
+    if type(visual) is not VisionTransformer or not hasattr(visual, "_embeds"):
+        return False
+    transformer = visual.transformer
+    pooled_otherwise = visual.attn_pool is not None or visual.pool_type != "tok" or visual.output_tokens
+    run_otherwise = not transformer.batch_first or transformer.grad_checkpointing or visual.proj is None
+    plain = type(transformer.resblocks[-1]) is ResidualAttentionBlock
+    return plain and not pooled_otherwise and not run_otherwise
 
 
 def load_packed_clip(files: dict[str, bytes], merges: Path, *, device: str, whole_words: bool = False) -> Clip:
