@@ -173,10 +173,17 @@ def run_mappers(
 
 
 def study(
-    pack: Pack, method: str, setting: dict[str, Any], *, num_latents: int, num_training: int, chosen: Sequence[int]
+    pack: Pack,
+    method: str,
+    setting: dict[str, Any],
+    *,
+    num_latents: int,
+    first_seed: int,
+    num_training: int,
+    chosen: Sequence[int],
 ) -> list[Score]:
     """Scores of the chosen cases under one setting."""
-    w = sample_w_plus(pack.generator, range(FIRST_SEED, FIRST_SEED + num_latents), psi=0.7)
+    w = sample_w_plus(pack.generator, range(first_seed, first_seed + num_latents), psi=0.7)
     original = render(pack, w, "w_plus")
     before = read_labels(pack.oracle, original)
     start = time.perf_counter()
@@ -226,6 +233,9 @@ def main() -> None:
     parser.add_argument("--method", choices=("optimize", "mapper"), required=True)
     parser.add_argument("--set", action="append", default=[], help="settings to try, as JSON; may be repeated")
     parser.add_argument("--latents", type=int, default=200, help="latents to edit (default 200)")
+    parser.add_argument(
+        "--first-seed", type=int, default=FIRST_SEED, help=f"of the latents to edit (default {FIRST_SEED})"
+    )
     parser.add_argument("--training-latents", type=int, default=1_000, help="latents to train on (default 1000)")
     parser.add_argument("--cases", type=int, nargs="+", default=list(range(len(CASES))), help="numbers of the cases")
     parser.add_argument("--json", type=Path, default=None, help="file to append the rows to")
@@ -237,6 +247,7 @@ def main() -> None:
             options.method,
             json.loads(text),
             num_latents=options.latents,
+            first_seed=options.first_seed,
             num_training=options.training_latents,
             chosen=options.cases,
         )

@@ -19,9 +19,7 @@ ItemT = TypeVar("ItemT")
 ResultT = TypeVar("ResultT")
 
 
-def map_on_cores(
-    run: Callable[[ItemT], ResultT], items: Iterable[ItemT], *, device: torch.device
-) -> Iterator[ResultT]:
+def map_on_cores(run: Callable[[ItemT], ResultT], items: Iterable[ItemT], *, device: torch.device) -> Iterator[ResultT]:
     """``map(run, items)``, results in order, as many at a time as torch has threads, each with one.
 
     Items are taken as they are needed, at most one more than there are threads ahead of the results. A lone item, all

@@ -175,7 +175,7 @@ def encode_pixels(model: Any, pixels: Float[Tensor, "n 3 s s"], *, impl: Impl = 
         pixels: prepared for the model.
         impl: the reference is open_clip's own.
     """
-    visual = getattr(model, "visual", None)
+    visual: Any = getattr(model, "visual", None)
     if impl == "ref" or not _reads_class_token(visual):
         return model.encode_image(pixels)
     *blocks, last = visual.transformer.resblocks

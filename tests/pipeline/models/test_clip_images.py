@@ -33,7 +33,11 @@ def test_encode_pixels_is_open_clips_embedding_and_gradient(vision: dict[str, An
 
 @pytest.mark.parametrize(
     "vision",
-    [{"pool_type": "avg"}, {"attentional_pool": True, "attn_pooler_heads": 2}, {"block_type": "custom", "qk_norm": True}],
+    [
+        {"pool_type": "avg"},
+        {"attentional_pool": True, "attn_pooler_heads": 2},
+        {"block_type": "custom", "qk_norm": True},
+    ],
 )
 def test_encode_pixels_leaves_other_image_towers_to_themselves(vision: dict[str, Any]):
     model = make_model(**vision)

@@ -1,3 +1,4 @@
+import threading
 from pathlib import Path
 
 import pyarrow as pa
@@ -54,6 +55,30 @@ def test_compute_channel_directions_equals_the_papers_loop(tiny_pack: Pack, styl
         mean = torch.stack(unit).mean(dim=0)
         torch.testing.assert_close(found.direction[row], mean / mean.norm(), **KEPT_ACTIVATIONS)
         torch.testing.assert_close(found.agreement[row], mean.norm(), **KEPT_ACTIVATIONS)
+
+
+def test_compute_channel_directions_are_the_same_on_any_number_of_cores(
+    tiny_pack: Pack, styles: Tensor, std: Tensor, monkeypatch: pytest.MonkeyPatch
+):
+    positions = editable_positions(tiny_pack.generator.space)[::5]
+    here, threads, encode = torch.get_num_threads(), set[int](), tiny_pack.clip.encode_images
+
+    def watched(images: Tensor) -> Tensor:
+        threads.add(threading.get_ident())
+        return encode(images)
+
+    monkeypatch.setattr(tiny_pack.clip, "encode_images", watched)
+    try:
+        torch.set_num_threads(1)
+        one = measure(tiny_pack, styles, std, positions)
+        assert threads == {threading.get_ident()}
+        torch.set_num_threads(3)
+        three = measure(tiny_pack, styles, std, positions)
+        assert len(threads) == 4
+    finally:
+        torch.set_num_threads(here)
+    torch.testing.assert_close(three.direction, one.direction, **KEPT_ACTIVATIONS)
+    torch.testing.assert_close(three.agreement, one.agreement, **KEPT_ACTIVATIONS)
 
 
 def test_compute_channel_directions_by_winograd_agree(
