@@ -49,8 +49,9 @@ def free_bytes(device: torch.device) -> int:
 def choose_batch_size(generator: Generator, requested: int | None = None, *, gradient: bool = False) -> int:
     """Renders at a time: the user's number, else the largest power of two that fits a quarter of the free memory.
 
-    A CPU stops at 16, where its caches end, a GPU at 512. Powers of two keep the number the same while the free
-    memory moves a little. The choice is logged. It changes results by float rounding only.
+    A CPU stops at 16, where its caches end, a GPU at 512. Without gradients a CPU works at a batch on each of torch's
+    threads (``pipeline/cores.py``), and each gets its part of the memory. Powers of two keep the number the same while
+    the free memory moves a little. The choice is logged. It changes results by float rounding only.
 
     Args:
         generator: says how large a render is, and where it runs.
@@ -63,7 +64,8 @@ def choose_batch_size(generator: Generator, requested: int | None = None, *, gra
         return requested
     most = CPU_BATCH if device.type == "cpu" else CUDA_BATCH
     free, each = free_bytes(device), render_bytes(generator, gradient=gradient)
-    fits = max(1, int(free * MEMORY_SHARE) // each)
+    batches = torch.get_num_threads() if device.type == "cpu" and not gradient else 1
+    fits = max(1, int(free * MEMORY_SHARE) // (each * batches))
     chosen = min(most, 1 << (fits.bit_length() - 1))
     log.info("batch size %d: %.1f GiB free on %s, %.0f MiB a render", chosen, free / 2**30, device, each / 2**20)
     return chosen
