@@ -3,7 +3,8 @@
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -14,6 +15,7 @@ from torch import Tensor
 
 import storage
 from pipeline.config import DatasetConfig, Rounding
+from pipeline.cores import map_on_cores
 from pipeline.errors import MissingInputError, PipelineError
 from pipeline.models.stylegan2 import Generator
 from pipeline.pack import Pack
@@ -26,6 +28,7 @@ from pipeline.style_space import StyleSpace
 from storage import Store
 
 STAGE = DATASET.name
+LABELS = ("prompt_id", "prompt", "target", "neutral", "method")  # of an image, from its prompt
 
 
 @dataclass(frozen=True)
@@ -157,8 +160,13 @@ def run_dataset_shard(
             w_plus = storage.stack(usable["w_plus"]).reshape(usable.num_rows, *shape_of(table, "w_plus"))
             with torch.no_grad():
                 styles = pack.generator.styles(torch.from_numpy(w_plus.copy()).to(pack.device))
-            for latent_id, style in zip(usable["latent_id"].to_pylist(), styles, strict=True):
-                rows += _render_latent(latent_id, style, edits.get(latent_id, []), config, pack)
+            batches = (
+                batch
+                for latent_id, style in zip(usable["latent_id"].to_pylist(), styles, strict=True)
+                for batch in _batches(latent_id, style, edits.get(latent_id, []), config, pack)
+            )
+            for found in map_on_cores(partial(_render, pack.generator, config), batches, device=styles.device):
+                rows += found
         columns = {column.name: [row[column.name] for row in rows] for column in DATASET.columns}
         rendered = DATASET.table(columns)
         files = {part_path(STAGE, shard): storage.table_bytes(rendered)}
@@ -181,23 +189,38 @@ def compute_edited_style(generator: Generator, style: Float[Tensor, "s"], edit: 
         return generator.styles(vector.view(1, generator.space.num_ws, -1))[0]
 
 
-def _render_latent(
+class _Batch(NamedTuple):
+    """Images of one latent to render together, and the prompt and strength of each."""
+
+    latent_id: str
+    styles: Float[Tensor, "n s"]
+    labels: list[tuple[Mapping[str, Any], float]]
+
+
+def _batches(
     latent_id: str, style: Float[Tensor, "s"], edits: list[Edit], config: DatasetConfig, pack: Pack
-) -> list[dict[str, Any]]:
-    """Rows of one latent: the original, then every edit."""
+) -> Iterator[_Batch]:
+    """The original, then every edit."""
     styles = torch.stack([style, *(compute_edited_style(pack.generator, style, edit) for edit in edits)])
-    original = {"prompt_id": ORIGINAL, "prompt": None, "target": None, "neutral": None, "method": None}
+    original = dict.fromkeys(LABELS) | {"prompt_id": ORIGINAL}
     labels = [(original, 0.0), *((edit.prompt, edit.strength) for edit in edits)]
+    for start in range(0, len(labels), config.batch_size):
+        part = slice(start, start + config.batch_size)
+        yield _Batch(latent_id, styles[part], labels[part])
+
+
+def _render(generator: Generator, config: DatasetConfig, batch: _Batch) -> list[dict[str, Any]]:
+    """A batch as rows."""
     rows = []
-    images = compute_images(pack.generator, styles, batch_size=config.batch_size, rounding=config.uint8)
-    for (prompt, strength), image in zip(labels, images, strict=True):
-        image_id = image_name(latent_id, prompt["prompt_id"], strength)
+    images = compute_images(generator, batch.styles, batch_size=config.batch_size, rounding=config.uint8)
+    for (prompt, strength), image in zip(batch.labels, images, strict=True):
+        image_id = image_name(batch.latent_id, prompt["prompt_id"], strength)
         rows.append(
             {
                 "image_id": image_id,
                 "image": storage.image_struct(storage.encode_png(image), f"{image_id}.png"),
-                "latent_id": latent_id,
-                **{key: prompt[key] for key in original},
+                "latent_id": batch.latent_id,
+                **{key: prompt[key] for key in LABELS},
                 "strength": strength,
             }
         )

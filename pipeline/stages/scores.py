@@ -16,6 +16,7 @@ from torch import Tensor
 import storage
 from kernels import unit_vectors
 from pipeline.config import ScoresConfig
+from pipeline.cores import map_on_cores
 from pipeline.models.oracle import Oracle
 from pipeline.pack import Pack
 from pipeline.prompts import ORIGINAL, templates
@@ -62,15 +63,16 @@ def compute_scores(
 
 
 def compute_embeddings(
-    embed: Callable[[Tensor], Tensor], images: UInt8[np.ndarray, "n r r 3"], *, batch_size: int
+    embed: Callable[[Tensor], Tensor], images: UInt8[np.ndarray, "n r r 3"], *, batch_size: int, device: str
 ) -> Float[Tensor, "n d"]:
-    """What a network makes of 8-bit RGB images, given to it in [-1, 1], batch by batch without gradients."""
-    parts = []
-    for start in range(0, len(images), batch_size):
+    """What a network on ``device`` makes of 8-bit RGB images, given to it in [-1, 1], in batches without gradients."""
+
+    def of_batch(start: int) -> Tensor:
         x = torch.from_numpy(images[start : start + batch_size]).permute(0, 3, 1, 2).float() / 127.5 - 1
-        with torch.no_grad():
-            parts.append(embed(x).cpu())
-    return torch.cat(parts)
+        return embed(x.to(device)).cpu()
+
+    with torch.no_grad():
+        return torch.cat(list(map_on_cores(of_batch, range(0, len(images), batch_size), device=torch.device(device))))
 
 
 def name_attributes(oracle: Oracle, probabilities: Float[Tensor, "n k"]) -> list[list[dict[str, object]]]:
@@ -118,7 +120,7 @@ def _score_rows(
     if not rows:
         return []
     images = np.stack([storage.decode_image(row["image"]["bytes"]) for row in rows])
-    embedded = compute_embeddings(pack.clip.encode_images, images, batch_size=config.batch_size)
+    embedded = compute_embeddings(pack.clip.encode_images, images, batch_size=config.batch_size, device=pack.device)
     identity = _identity(pack, images, config.batch_size)
     attributes = _attributes(pack, images, config.batch_size)
     original = {row["latent_id"]: i for i, row in enumerate(rows) if row["prompt_id"] == ORIGINAL}
@@ -138,7 +140,7 @@ def _score_rows(
 def _identity(pack: Pack, images: UInt8[np.ndarray, "n r r 3"], batch_size: int) -> Tensor | None:
     if pack.description.identity is None:
         return None
-    return compute_embeddings(lambda x: pack.identity.embed(x.to(pack.device)), images, batch_size=batch_size)
+    return compute_embeddings(pack.identity.embed, images, batch_size=batch_size, device=pack.device)
 
 
 def _attributes(
@@ -147,8 +149,9 @@ def _attributes(
     if pack.description.oracle is None:
         return [None] * len(images)
     probabilities = compute_embeddings(
-        lambda x: torch.cat(list(pack.oracle.probabilities(x.to(pack.device)).values()), dim=1),
+        lambda x: torch.cat(list(pack.oracle.probabilities(x).values()), dim=1),
         images,
         batch_size=batch_size,
+        device=pack.device,
     )
     return name_attributes(pack.oracle, probabilities)
