@@ -10,13 +10,14 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache
 from itertools import chain, islice
-from threading import Barrier
+from threading import Barrier, Lock
 from typing import TypeVar
 
 import torch
 
 ItemT = TypeVar("ItemT")
 ResultT = TypeVar("ResultT")
+_STARTING = Lock()  # a pool that starts sets torch's number of threads for a moment, for any thread that asks first
 
 
 def map_on_cores(run: Callable[[ItemT], ResultT], items: Iterable[ItemT], *, device: torch.device) -> Iterator[ResultT]:
@@ -32,12 +33,16 @@ def map_on_cores(run: Callable[[ItemT], ResultT], items: Iterable[ItemT], *, dev
     Raises:
         Exception: the first of ``run``; what has not started then is not run.
     """
-    threads, items = torch.get_num_threads(), iter(items)
+    items = iter(items)
     first = list(islice(items, 2))
+    with _STARTING:
+        threads = torch.get_num_threads()
     if len(first) < 2 or threads == 1 or device.type != "cpu" or torch.is_autocast_enabled("cpu"):
         yield from map(run, chain(first, items))
         return
-    pool, with_gradients = _pool(threads, os.getpid()), torch.is_grad_enabled()
+    with _STARTING:
+        pool = _pool(threads, os.getpid())
+    with_gradients = torch.is_grad_enabled()
 
     def alone(item: ItemT) -> ResultT:
         with torch.set_grad_enabled(with_gradients):  # a thread has its own switch
