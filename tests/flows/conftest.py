@@ -6,7 +6,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-import torch
 from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 from prefect.testing.utilities import prefect_test_harness
 
@@ -14,6 +13,7 @@ import storage
 from flows.channel_directions import channel_directions
 from flows.style_statistics import style_statistics
 from tests.conftest import write_tiny_pack
+from tests.threads import torch_threads
 
 
 @pytest.fixture(scope="session")
@@ -58,7 +58,5 @@ def add_directions(folder: Path, run: str) -> Path:
 
 @pytest.fixture(autouse=True)
 def single_thread() -> Iterator[SimpleNamespace]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield SimpleNamespace(threads=threads)
-    torch.set_num_threads(threads)
+    with torch_threads(1) as threads:
+        yield SimpleNamespace(threads=threads)

@@ -6,15 +6,14 @@ import torch
 from pipeline import batch_size
 from pipeline.batch_size import MEMORY_SHARE, choose_batch_size, render_bytes
 from pipeline.pack import Pack
+from tests.threads import torch_threads
 
 
 @pytest.fixture
 def threads() -> Iterator[int]:
     """Of torch, for the test."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    yield 2
-    torch.set_num_threads(before)
+    with torch_threads(2):
+        yield 2
 
 
 def free_for(monkeypatch: pytest.MonkeyPatch, num_bytes: float) -> None:

@@ -5,16 +5,15 @@ import pytest
 import torch
 
 from pipeline.cores import map_on_cores
+from tests.threads import torch_threads
 
 CPU = torch.device("cpu")
 
 
 @pytest.fixture
 def three_threads() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(3)
-    yield
-    torch.set_num_threads(threads)
+    with torch_threads(3):
+        yield
 
 
 @pytest.mark.usefixtures("three_threads")

@@ -18,6 +18,7 @@ from pipeline.stages import channel_directions as stage
 from pipeline.stages import style_statistics as statistics_stage
 from storage import Store
 from tests.mortal_store import Killed, MortalStore
+from tests.threads import torch_threads
 from tests.tolerances import KEPT_ACTIVATIONS
 
 STEP = 5.0
@@ -61,22 +62,19 @@ def test_compute_channel_directions_are_the_same_on_any_number_of_cores(
     tiny_pack: Pack, styles: Tensor, std: Tensor, monkeypatch: pytest.MonkeyPatch
 ):
     positions = editable_positions(tiny_pack.generator.space)[::5]
-    here, threads, encode = torch.get_num_threads(), set[int](), tiny_pack.clip.encode_images
+    threads, encode = set[int](), tiny_pack.clip.encode_images
 
     def watched(images: Tensor) -> Tensor:
         threads.add(threading.get_ident())
         return encode(images)
 
     monkeypatch.setattr(tiny_pack.clip, "encode_images", watched)
-    try:
-        torch.set_num_threads(1)
+    with torch_threads(1):
         one = measure(tiny_pack, styles, std, positions)
-        assert threads == {threading.get_ident()}
-        torch.set_num_threads(3)
+    assert threads == {threading.get_ident()}
+    with torch_threads(3):
         three = measure(tiny_pack, styles, std, positions)
-        assert len(threads) == 4
-    finally:
-        torch.set_num_threads(here)
+    assert len(threads) == 4
     torch.testing.assert_close(three.direction, one.direction, **KEPT_ACTIVATIONS)
     torch.testing.assert_close(three.agreement, one.agreement, **KEPT_ACTIVATIONS)
 

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
 
 from pipeline.config import LatentsConfig, MappersConfig
 from pipeline.pack import Pack
@@ -18,6 +17,7 @@ from pipeline.prompts import check_prompts
 from pipeline.shard import ShardReport, close_stage, find_input
 from pipeline.stages import latents, mappers
 from storage import ConflictError, Store
+from tests.threads import torch_threads
 
 ROWS = [{"name": "hat", "target": "a face with a hat", "neutral": "a face", "method": "mapper"}]
 TRAIN = {"num_steps": 300, "validation_interval": 100, "checkpoint_interval": 5, "kind": "single"}
@@ -39,10 +39,8 @@ def train(pack_uri: str, run: Path | str, **changes: object) -> ShardReport:
 
 @pytest.fixture
 def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+    with torch_threads(1):
+        yield
 
 
 @pytest.mark.usefixtures("one_thread")
