@@ -21,7 +21,7 @@ x = torch.ones(2**22)  # 16 MiB
 for _ in range(3):
     x * 2 + 1
 before = faults()
-for _ in range(20):
+for _ in range(100):
     x * 2 + 1
 print(faults() - before)
 """
@@ -49,5 +49,5 @@ def test_large_tensors_lie_in_huge_pages_unless_the_user_says_no():
 def test_freed_tensors_are_not_mapped_anew_unless_the_user_says_otherwise():
     usual = {"MALLOC_TRIM_THRESHOLD_": "131072", "MALLOC_MMAP_THRESHOLD_": "131072"}
     kept, mapped = (printed(FAULTS, THP_MEM_ALLOC_ENABLE="0", **x) for x in ({}, usual))
-    assert mapped > 20 * 2**24 // 4096 / 2  # every page of the temporaries
-    assert kept < mapped / 20
+    assert mapped > 100 * 2**24 // 4096 / 2  # every page of the temporaries
+    assert kept < mapped / 10  # where a small tensor splits a kept piece, another one is mapped, a few times in all
