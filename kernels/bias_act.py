@@ -56,7 +56,8 @@ def _bias_act_ref(
     if bias is not None:
         x = x + bias.to(x).reshape(1, -1, 1, 1)
     if act:
-        x = F.leaky_relu(x, slope) * gain
+        x = F.leaky_relu(x, slope)
+        x = x if gain == 1.0 else x * gain  # a pass over memory, and another one backward
     return x if clamp is None else x.clamp(-clamp, clamp)
 
 
@@ -70,8 +71,8 @@ def _bias_act_fast(
         shift = bias.to(x).reshape(1, -1, 1, 1)
         x, owned = (x.add_(shift) if owned else x + shift), True
     if act:
-        x = (F.leaky_relu_(x, slope) if owned else F.leaky_relu(x, slope)).mul_(gain)
-        owned = True
+        x, owned = F.leaky_relu_(x, slope) if owned else F.leaky_relu(x, slope), True
+        x = x if gain == 1.0 else x.mul_(gain)
     if clamp is None:
         return x
     return x.clamp_(-clamp, clamp) if owned else x.clamp(-clamp, clamp)
