@@ -25,10 +25,10 @@ lint: $(VENV)/.installed-test ## ruff, pyright, import-linter
 	$(BIN)/pyright
 	$(BIN)/lint-imports
 
-bench: $(VENV)/.installed-test ## measure the fast paths against their references, into benchmarks/results*; 15 minutes
+bench: $(VENV)/.installed-test ## measure the fast paths against their references, into benchmarks/results*; 35 minutes
 	$(BIN)/python -m benchmarks.bench --write
 	$(BIN)/python -m benchmarks.directions --modes --write
-	$(BIN)/python -m benchmarks.bench_edits --single-runs 3 --write
+	$(BIN)/python -m benchmarks.bench_edits --single-runs 2 --write
 
 clean: ## remove .venv and outputs
 	rm -rf $(VENV) output build .pytest_cache .ruff_cache

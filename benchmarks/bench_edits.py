@@ -1,8 +1,9 @@
 """Edits in batches against one by one: latent optimisation of 64 pairs, training of 8 mappers.
 
 ``python -m benchmarks.bench_edits`` prints the ratios at the settings that the pack recommends, and how far the losses
-differ; ``--pairs``, ``--steps`` and ``--mappers`` shorten it, ``--pack`` takes another pack, ``--write`` also writes
-``results_edits.md`` and ``.json`` beside this file. Batched and single runs take turns, part by part, so that other
+differ; ``--pairs``, ``--steps`` and ``--mappers`` shorten it, ``--pack`` takes another pack, ``--single-runs`` adds
+whole runs of the commands with all steps of the settings (20 minutes), ``--write`` also writes ``results_edits.md`` and
+``.json`` beside this file. Batched and single runs take turns, part by part, so that other
 load on the machine hits both alike: trust the ratios before the seconds.
 """
 
@@ -12,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -31,6 +32,7 @@ from pipeline.prompts import Prompt, check_prompts
 from pipeline.sampling import sample_w_plus
 
 TARGETS = ("a mohawk", "a hat", "a turban", "an afro", "sunglasses", "a beard", "dark skin", "a green shirt")
+TRAINING_LATENTS = 200
 RUNS = 2  # parts that the work is cut into, so that both ways are measured by turns
 ResultT = TypeVar("ResultT")
 
@@ -112,28 +114,57 @@ def bench_mappers(pack: Pack, *, num_mappers: int, num_steps: int) -> Row:
     return Row(name, together, alone, f"losses differ by {worst:.2%} at most")
 
 
-def bench_commands(pack: str, *, num_pairs: int, num_steps: int, num_single: int) -> Row:
-    """One ``styleclip optimize-latents`` with all pairs against single ones, start-up included.
+def styleclip(*arguments: str) -> float:
+    """Wall time of a command, its start-up included."""
+    command = [sys.executable, "-m", "flows.cli", *arguments]
+    return timed(lambda: subprocess.run(command, check=True, capture_output=True))[0]
+
+
+def bench_optimization_commands(pack: str, *, num_pairs: int, num_single: int) -> Row:
+    """One ``styleclip optimize-latents`` with all pairs against single ones, every step of the pack's settings taken.
 
     The time of ``num_single`` single runs is scaled to ``num_pairs``.
     """
     with tempfile.TemporaryDirectory() as folder:
-        prompts = Path(folder) / "prompts.csv"
-        prompts.write_text("name,target,neutral,method\nhat,a face with a hat,a face,optimize\n")
+        prompts = write_prompts(f"{folder}/prompts.csv", TARGETS[:1], method="optimize")
 
-        def styleclip(*arguments: str) -> None:
-            subprocess.run([sys.executable, "-m", "flows.cli", *arguments], check=True, capture_output=True)
+        def run(name: str, num_latents: int, first_seed: int) -> float:
+            where = ("--run", f"{folder}/{name}", "--pack", pack)
+            styleclip("sample-latents", *where, "--num-latents", f"{num_latents}", "--first-seed", f"{first_seed}")
+            steps = ("--patience", "0", "--image-interval", "0")
+            return styleclip("optimize-latents", "--prompts", prompts, *where, *steps)
 
-        def optimize_run(name: str, num_latents: int, first_seed: int) -> float:
-            run = ("--run", f"{folder}/{name}", "--pack", pack)
-            styleclip("sample-latents", *run, "--num-latents", str(num_latents), "--first-seed", str(first_seed))
-            steps = ("--num-steps", str(num_steps), "--patience", "0", "--image-interval", "0")
-            return timed(lambda: styleclip("optimize-latents", "--prompts", str(prompts), *run, *steps))[0]
+        alone = sum(run(f"single-{i}", 1, i) for i in range(num_single)) * num_pairs / num_single
+        together = run("all", num_pairs, 0)
+    return Row(f"{num_pairs} pairs, as runs of the command", together, alone, f"{num_single} single runs were timed")
 
-        alone = sum(optimize_run(f"single-{i}", 1, i) for i in range(num_single)) * num_pairs / num_single
-        together = optimize_run("all", num_pairs, 0)
-    name = f"{num_pairs} pairs x {num_steps} steps, as runs of the command"
-    return Row(name, together, alone, f"{num_single} single runs were timed")
+
+def bench_mapper_commands(pack: str, *, num_mappers: int, num_single: int) -> Row:
+    """One ``styleclip train-mappers`` with all prompts against one a prompt, at the pack's settings.
+
+    The time of ``num_single`` single runs is scaled to ``num_mappers``.
+    """
+    targets = [TARGETS[i % len(TARGETS)] for i in range(num_mappers)]
+    with tempfile.TemporaryDirectory() as folder:
+
+        def run(name: str, chosen: Sequence[str]) -> float:
+            where = ("--run", f"{folder}/{name}", "--pack", pack)
+            styleclip("sample-latents", *where, "--num-latents", f"{TRAINING_LATENTS}")
+            prompts = write_prompts(f"{folder}/{name}.csv", chosen, method="mapper")
+            return styleclip("train-mappers", "--prompts", prompts, *where)
+
+        alone = sum(run(f"single-{i}", targets[i : i + 1]) for i in range(num_single)) * num_mappers / num_single
+        together = run("all", targets)
+    return Row(
+        f"{num_mappers} mappers, as runs of the command", together, alone, f"{num_single} single runs were timed"
+    )
+
+
+def write_prompts(path: str, targets: Sequence[str], *, method: str) -> str:
+    """A prompt list of faces with the targets; its path."""
+    rows = [f"{i},a face with {target},a face,{method}" for i, target in enumerate(targets)]
+    Path(path).write_text("\n".join(["name,target,neutral,method", *rows]) + "\n")
+    return path
 
 
 def config_weights(config: OptimizedLatentsConfig | MappersConfig) -> EditWeights:
@@ -149,7 +180,9 @@ def main() -> None:
     parser.add_argument("--mappers", type=int, default=8, help="mappers (default 8)")
     parser.add_argument("--steps", type=int, default=20, help="steps and updates of each (default 20)")
     parser.add_argument("--batch-size", type=int, default=16, help="pairs at a time (default 16)")
-    parser.add_argument("--single-runs", type=int, default=0, help="also time the command, single runs (default 0)")
+    parser.add_argument(
+        "--single-runs", type=int, default=0, help="also time the commands, so many single runs (default 0)"
+    )
     parser.add_argument("--write", action="store_true", help="write results_edits.md and .json beside this file")
     options = parser.parse_args()
     torch.manual_seed(0)
@@ -159,11 +192,10 @@ def main() -> None:
         bench_mappers(pack, num_mappers=options.mappers, num_steps=options.steps),
     ]
     if options.single_runs:
-        rows.append(
-            bench_commands(
-                options.pack, num_pairs=options.pairs, num_steps=options.steps, num_single=options.single_runs
-            )
-        )
+        rows += [
+            bench_optimization_commands(options.pack, num_pairs=options.pairs, num_single=options.single_runs),
+            bench_mapper_commands(options.pack, num_mappers=options.mappers, num_single=options.single_runs),
+        ]
     where = f"{cpu_name()}; torch {torch.__version__}, {torch.get_num_threads()} threads"
     table = Table(title="Edits together against one by one", caption=where)
     for i, title in enumerate(HEADER):
