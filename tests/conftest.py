@@ -8,6 +8,7 @@ from pathlib import Path
 import open_clip
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 from safetensors.torch import save
 
 from pipeline.models.clip import CONFIG_FILE, MERGES_FILE, WEIGHTS_FILE
@@ -20,6 +21,9 @@ from storage import Store
 
 os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
 os.environ.setdefault("DO_NOT_TRACK", "1")
+# a machine that stalls for a moment is no failure
+settings.register_profile("no clock", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("no clock")
 
 TINY_GENERATOR = GeneratorConfig(resolution=16, channel_base=128, channel_max=16, z_dim=8, w_dim=8, mapping_layers=2)
 MERGES = ("f a", "fa c", "fac e</w>", "h a", "ha t</w>")

@@ -156,7 +156,7 @@ def test_threshold_for_count_is_kth_largest_magnitude(num_channels: int, thresho
     assert threshold_for_count(float64(0.2, -0.9, 0.0, 0.5), num_channels) == threshold
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(seed=st.integers(0, 1000), num_channels=st.integers(1, 9))
 def test_threshold_for_count_keeps_exactly_that_many_of_distinct_values(seed: int, num_channels: int) -> None:
     values = torch.randn(9, generator=torch.Generator().manual_seed(seed))

@@ -16,7 +16,7 @@ def some_differences(images: int = 12) -> Tensor:
     return x
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(order=st.permutations(range(12)), cuts=st.sets(st.integers(1, 11)))
 def test_direction_sums_any_split_and_order_give_the_same_bits(order: list[int], cuts: set[int]):
     differences = some_differences()

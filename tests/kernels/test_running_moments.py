@@ -31,7 +31,7 @@ def assert_moments_of(moments: RunningMoments, x: torch.Tensor) -> None:
         torch.testing.assert_close(moments.std(ddof=ddof), want, **MOMENTS)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     seed=st.integers(0, 1000),
     num_rows=st.integers(2, 40),
@@ -48,7 +48,7 @@ def test_merge_any_split_any_order_equals_numpy(seed: int, num_rows: int, cuts: 
     assert_moments_of(total, x)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 1000), batch=st.integers(1, 12))
 def test_update_any_batch_size_equals_numpy(seed: int, batch: int) -> None:
     x = rows_of(seed, 12)
