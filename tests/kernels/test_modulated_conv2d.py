@@ -110,10 +110,36 @@ def test_modulated_conv2d_fast_equals_ref_with_gradients(
     torch.testing.assert_close(results[0], results[1], **FLOAT64_FORMULA)
 
 
+@pytest.mark.filterwarnings("ignore:`torch.jit.script`:FutureWarning")  # torch's own, at its first forward derivative
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_modulated_conv2d_pointwise_derivatives_are_right(layout: torch.memory_format, randn: Randn) -> None:
+    x, weight, styles = randn(2, 4, 3, 5).contiguous(memory_format=layout), randn(3, 4, 1, 1), randn(2, 4)
+    leaves = [t.requires_grad_() for t in (x, weight, styles)]
+
+    def run(*tensors: Tensor) -> Tensor:
+        return modulated_conv2d(*tensors, demodulate=False, impl="fast")
+
+    assert torch.autograd.gradcheck(run, leaves, check_forward_ad=True)
+    assert torch.autograd.gradgradcheck(run, leaves)
+    (gradient,) = torch.autograd.grad(run(*leaves).square().sum(), x)
+    assert gradient.is_contiguous(memory_format=layout)
+
+
+def test_modulated_conv2d_pointwise_derivatives_keep_their_precision_under_autocast(randn: Randn) -> None:
+    x, weight, styles = (randn(*s, dtype=torch.float32) for s in ((2, 4, 3, 5), (3, 4, 1, 1), (2, 4)))
+    x = x.contiguous(memory_format=torch.channels_last).requires_grad_()
+    with torch.autocast("cpu", torch.bfloat16):
+        out = modulated_conv2d(x, weight, styles, demodulate=False)
+    (got,) = torch.autograd.grad(out.float().sum(), x)
+    (want,) = torch.autograd.grad(modulated_conv2d(x, weight, styles, demodulate=False, impl="ref").sum(), x)
+    assert got.dtype == torch.float32
+    torch.testing.assert_close(got, want)
+
+
 @DEMODULATE
 @pytest.mark.parametrize("k", [1, 3])
 @pytest.mark.parametrize("shift_shape", [None, (1, 3, 1, 1), (1, 1, 5, 6), (1, 3, 5, 6)])
-def test_modulated_conv2d_fast_keeps_channels_last(
+def test_modulated_conv2d_fast_takes_channels_last_and_keeps_it_in_features(
     k: int, demodulate: bool, shift_shape: tuple[int, ...] | None, randn: Randn
 ) -> None:
     x, weight, styles = randn(2, 4, 5, 6), randn(3, 4, k, k), randn(2, 4)
@@ -121,7 +147,9 @@ def test_modulated_conv2d_fast_keeps_channels_last(
     shift = None if shift_shape is None else randn(*shift_shape)
     got = modulated_conv2d(last, weight, styles, demodulate=demodulate, shift=shift, gain=1.5, impl="fast")
     want = modulated_conv2d(x, weight, styles, demodulate=demodulate, shift=shift, gain=1.5, impl="ref")
-    assert got.is_contiguous(memory_format=torch.channels_last)
+    assert got.is_contiguous(
+        memory_format=torch.channels_last if k == 3 else torch.contiguous_format
+    )  # colours: planes
     torch.testing.assert_close(got, want, **FLOAT64_FORMULA)
 
 
