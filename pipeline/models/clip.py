@@ -179,7 +179,7 @@ def encode_pixels(model: Any, pixels: Float[Tensor, "n 3 s s"], *, impl: Impl = 
     if impl == "ref" or not _reads_class_token(visual):
         return model.encode_image(pixels)
     *blocks, last = visual.transformer.resblocks
-    x = visual._embeds(pixels)
+    x = _embed_patches(visual, pixels)
     for block in blocks:
         x = block(x)
     seen = last.ln_1(x)
@@ -188,11 +188,26 @@ def encode_pixels(model: Any, pixels: Float[Tensor, "n 3 s s"], *, impl: Impl = 
     return visual.ln_post(token[:, 0]) @ visual.proj
 
 
+def _embed_patches(visual: Any, pixels: Float[Tensor, "n 3 s s"]) -> Float[Tensor, "n t w"]:
+    """Class token and patches, as a vision transformer's blocks take them.
+
+    The convolution by whole patches is one matrix product of the patches: torch's own is ten times as slow backward.
+    """
+    height, width = visual.conv1.kernel_size
+    rows, columns = pixels.shape[2] // height, pixels.shape[3] // width
+    patches = pixels[:, :, : rows * height, : columns * width]
+    patches = patches.unflatten(3, (columns, width)).unflatten(2, (rows, height))  # [n 3 rows height columns width]
+    x = patches.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2) @ visual.conv1.weight.flatten(1).T
+    token = visual.class_embedding.to(x.dtype).expand(len(x), 1, -1)
+    x = torch.cat([token, x], dim=1) + visual.positional_embedding.to(x.dtype)
+    return visual.ln_pre(visual.patch_dropout(x))
+
+
 def _reads_class_token(visual: Any) -> bool:
     """Whether an image tower is a plain vision transformer that ends with its class token."""
     from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
 
-    if type(visual) is not VisionTransformer or not hasattr(visual, "_embeds"):
+    if type(visual) is not VisionTransformer:
         return False
     transformer = visual.transformer
     pooled_otherwise = visual.attn_pool is not None or visual.pool_type != "tok" or visual.output_tokens

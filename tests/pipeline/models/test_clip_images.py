@@ -18,7 +18,10 @@ def make_model(**vision: Any) -> open_clip.CLIP:
     return model.eval().requires_grad_(False)
 
 
-@pytest.mark.parametrize("vision", [{}, {"layers": 1}, {"ls_init_value": 0.5}, {"no_ln_pre": True}])
+@pytest.mark.parametrize(
+    "vision",
+    [{}, {"layers": 1}, {"ls_init_value": 0.5}, {"no_ln_pre": True}, {"patch_dropout": 0.5}, {"patch_size": 13}],
+)
 def test_encode_pixels_is_open_clips_embedding_and_gradient(vision: dict[str, Any]):
     model = make_model(**vision)
     pixels = torch.randn(3, 3, 32, 32, requires_grad=True)
