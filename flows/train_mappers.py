@@ -84,7 +84,7 @@ def train_mappers(
     ] = None,
     seed: Annotated[int | None, Field(ge=0, description="Seed of the first weights and of the batches.")] = None,
     mixed_precision: Annotated[bool | None, Field(description="bfloat16 where there is a GPU.")] = None,
-    checkpoint_interval: Annotated[int, Field(ge=1, description="Updates between checkpoints.")] = 500,
+    checkpoint_interval: Annotated[int, Field(ge=1, description="Updates between checkpoints.")] = 100,
     prompts_per_shard: Annotated[int, Field(ge=1, description="Prompts trained together.")] = 8,
     workers: p.Workers = 1,
     device: p.Device = "auto",

@@ -312,7 +312,7 @@ class MappersConfig(StageConfig):
     log_interval: Count = Field(default=50, description="Updates between points of the training curve.")
     seed: int = Field(default=0, ge=0, le=MAX_SEED, description="Seed of the first weights and of the batches.")
     mixed_precision: bool = Field(default=False, description="bfloat16 where the pack is on a GPU.")
-    checkpoint_interval: Count = Field(default=500, description="Updates between checkpoints.")
+    checkpoint_interval: Count = Field(default=100, description="Updates between checkpoints.")
     shard_size: Count = Field(default=8, description="Prompts trained together.")
 
     @model_validator(mode="after")

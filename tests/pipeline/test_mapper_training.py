@@ -3,11 +3,11 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from pipeline.config import MappersConfig
+from pipeline.config import MappersConfig, recommended
 from pipeline.edit_loss import EditLoss, EditWeights, TextTarget, text_target
 from pipeline.errors import PipelineError
 from pipeline.mapper_training import Task, TrainedMapper, batch_rows, mapper_config, split_latents, train_mappers
-from pipeline.pack import Pack
+from pipeline.pack import Pack, load_pack
 from pipeline.prompts import check_prompts
 from pipeline.sampling import sample_w_plus
 from tests.tolerances import OPTIMIZED
@@ -144,3 +144,8 @@ def test_mapper_config_keeps_the_levels_that_are_on():
 def test_config_refuses_settings_that_cannot_work(name: str, value: float):
     with pytest.raises(ValueError, match=f"{name}\n  Input should be greater than"):
         MappersConfig(**{name: value})
+
+
+def test_embedded_pack_recommends_trainings_that_are_saved_on_the_way():
+    config = recommended(MappersConfig, load_pack(device="cpu").description.settings["mapper"], {})
+    assert config.num_steps >= 4 * config.checkpoint_interval
