@@ -256,21 +256,25 @@ class _PixelProduct(torch.autograd.Function):
 
     @staticmethod
     def forward(own: Tensor, pixels: Tensor) -> Tensor:
+        """[n, o, i] and [n, p, i] to [n, o, p]."""
         return own @ pixels.mT
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
+        """Keep both factors."""
         ctx.save_for_backward(*inputs)
         ctx.save_for_forward(*inputs)
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        """Derivatives of ``own`` and ``pixels``, in their layouts, from that of the product."""
         own, pixels = ctx.saved_tensors
         grad, wanted = grad_outputs[0].to(own.dtype), ctx.needs_input_grad  # of lower precision under autocast
         return grad @ pixels if wanted[0] else None, grad.mT @ own if wanted[1] else None
 
     @staticmethod
     def jvp(ctx: Any, *grad_inputs: Tensor) -> Tensor:
+        """Derivative of the product along derivatives of both factors."""
         own, pixels = ctx.saved_tensors
         return grad_inputs[0] @ pixels.mT + own @ grad_inputs[1].mT
 
