@@ -7,6 +7,7 @@ windows on the file's bytes, or stubs that hold state. Any other global ends the
 """
 
 import pickletools
+import warnings
 from collections.abc import Callable
 from typing import IO, Any, cast
 
@@ -40,6 +41,7 @@ DAMAGE = (
     EOFError,
     MemoryError,
     RecursionError,
+    DeprecationWarning,  # pickletools: a stray backslash in a text
 )
 
 
@@ -58,7 +60,8 @@ def unpickle(data: memoryview, *, source: str, storages: Loader | None = None) -
     """
     machine = _Machine(data, source, storages)
     try:
-        return machine.run(), machine.cursor.position
+        with warnings.catch_warnings(action="error", category=DeprecationWarning):
+            return machine.run(), machine.cursor.position
     except RefusedError as error:
         raise CheckpointError(
             f"{source}: refused, nothing was run: {error}. A checkpoint needs tensors, numbers and text only; "

@@ -178,6 +178,12 @@ def test_deep_nesting_as_a_key_is_refused_without_a_crash():
         load(b"\x80\x02}" + b")" + b"\x85" * 200_000 + b"K\x01s.")
 
 
+def test_a_stray_backslash_in_a_text_is_damage():
+    assert load(b"S'a\\\\b'\n.") == "a\\b"
+    with pytest.raises(CheckpointError, match=r"whole pickle.*invalid escape"):
+        load(b"S'a\\qb'\n.")
+
+
 def test_lengths_beyond_the_file_are_refused_at_once():
     for opcode in (b"B", b"T", b"X"):
         with pytest.raises(CheckpointError, match="whole pickle"):
