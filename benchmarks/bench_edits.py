@@ -3,8 +3,8 @@
 ``python -m benchmarks.bench_edits`` prints the ratios at the settings that the pack recommends, and how far the losses
 differ; ``--pairs``, ``--steps`` and ``--mappers`` shorten it, ``--pack`` takes another pack, ``--single-runs`` adds
 whole runs of the commands with all steps of the settings (20 minutes), ``--write`` also writes ``results_edits.md`` and
-``.json`` beside this file. Batched and single runs take turns, part by part, so that other
-load on the machine hits both alike: trust the ratios before the seconds.
+``.json`` beside this file. Batched and single runs within this process take turns, part by part, so that other load on
+the machine hits both alike: trust the ratios before the seconds.
 """
 
 import argparse

@@ -19,7 +19,7 @@ def _keep_memory() -> None:
 
     By itself glibc gives it back at once, and Linux maps and zeroes it anew: a product of 16 MB then takes 20 times as
     long. And have it in huge pages instead of pages of 4 KiB; torch looks at that once, before the first tensor.
-    Either stays as the environment says where it says something. Threads that were there before keep their arenas.
+    What the environment says of any of it stays. Threads that were there before keep their arenas.
     """
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     if sys.platform == "linux":

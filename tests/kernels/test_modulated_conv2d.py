@@ -147,9 +147,8 @@ def test_modulated_conv2d_fast_takes_channels_last_and_keeps_it_in_features(
     shift = None if shift_shape is None else randn(*shift_shape)
     got = modulated_conv2d(last, weight, styles, demodulate=demodulate, shift=shift, gain=1.5, impl="fast")
     want = modulated_conv2d(x, weight, styles, demodulate=demodulate, shift=shift, gain=1.5, impl="ref")
-    assert got.is_contiguous(
-        memory_format=torch.channels_last if k == 3 else torch.contiguous_format
-    )  # colours: planes
+    colours_are_planes = torch.contiguous_format
+    assert got.is_contiguous(memory_format=colours_are_planes if k == 1 else torch.channels_last)
     torch.testing.assert_close(got, want, **FLOAT64_FORMULA)
 
 
