@@ -20,6 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from kernels import Impl, binomial_filter, resize_normalize, upfirdn2d
+from pipeline.machine.memory import keep_memory
 from pipeline.models.stylegan2 import Generator, GeneratorConfig
 from pipeline.style_space import StyleSpace
 
@@ -229,6 +230,7 @@ def to_markdown(report: Report) -> str:
 
 def main() -> None:
     """Command line."""
+    keep_memory()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--large", action="store_true", help="also 512 and 1024 px")
     parser.add_argument("--repeats", type=int, default=5, help="timed runs of each path (default 5)")

@@ -24,12 +24,13 @@ from rich.table import Table
 
 from benchmarks.bench import RESULTS, cpu_name
 from pipeline.config import MappersConfig, OptimizedLatentsConfig, recommended
-from pipeline.edit_loss import EditLoss, EditWeights, text_target
-from pipeline.mapper_training import Task, train_mappers
-from pipeline.optimization import Pair, optimize
-from pipeline.pack import Pack, load_pack
+from pipeline.machine.memory import keep_memory
+from pipeline.models.sampling import sample_w_plus
+from pipeline.optimization.edit_loss import EditLoss, EditWeights, text_target
+from pipeline.optimization.latents import Pair, optimize
+from pipeline.optimization.mappers import Task, train_mappers
+from pipeline.packs.pack import Pack, load_pack
 from pipeline.prompts import Prompt, check_prompts
-from pipeline.sampling import sample_w_plus
 
 TARGETS = ("a mohawk", "a hat", "a turban", "an afro", "sunglasses", "a beard", "dark skin", "a green shirt")
 TRAINING_LATENTS = 200
@@ -174,6 +175,7 @@ def config_weights(config: OptimizedLatentsConfig | MappersConfig) -> EditWeight
 
 def main() -> None:
     """Command line."""
+    keep_memory()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pack", default="peeps", help="name or URI of a pack (default peeps)")
     parser.add_argument("--pairs", type=int, default=64, help="(latent, prompt) pairs (default 64)")

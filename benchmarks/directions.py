@@ -26,13 +26,14 @@ from benchmarks.bench import CLIP_MEAN, CLIP_SIZE, CLIP_STD, count_flops, cpu_na
 from benchmarks.screening_study import study_prompts
 from examples.peeps.captions import WORDS
 from kernels import probe_rows, resize_normalize, unit_vectors
-from pipeline.batch_size import choose_batch_size
-from pipeline.differences import IMAGES_TOGETHER, editable_positions, image_styles, sum_differences
+from pipeline.directions.differences import IMAGES_TOGETHER, editable_positions, image_styles, sum_differences
+from pipeline.directions.slopes import sum_slopes
+from pipeline.directions.statistics import find_statistics
+from pipeline.machine.batch_size import choose_batch_size
+from pipeline.machine.memory import keep_memory
 from pipeline.models.clip import Clip
 from pipeline.models.stylegan2 import Generator, GeneratorConfig
-from pipeline.pack import load_pack
-from pipeline.slopes import sum_slopes
-from pipeline.statistics import find_statistics
+from pipeline.packs.pack import load_pack
 
 RESULTS = Path(__file__).parent
 STEP = 5.0
@@ -363,6 +364,7 @@ HEADER = ("subject", "what", "ms", "comparison")
 
 def main() -> None:
     """Command line."""
+    keep_memory()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--large", action="store_true", help="also a 1024-px generator")
     parser.add_argument("--compile", action="store_true", help="also torch.compile, which takes minutes")

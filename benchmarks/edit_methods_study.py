@@ -27,13 +27,14 @@ from torch import Tensor
 from examples.peeps.domain import ATTRIBUTES, label_names
 from examples.peeps.judge import decided, read_labels
 from pipeline.config import MappersConfig, OptimizedLatentsConfig, recommended
-from pipeline.edit_loss import EditLoss, EditWeights, TextTarget, text_target
-from pipeline.mapper_training import Task, mapper_config, train_mappers
+from pipeline.machine.memory import keep_memory
 from pipeline.models.mapper import make_mapper, moved_latents
-from pipeline.optimization import Pair, optimize
-from pipeline.pack import Pack, load_pack
+from pipeline.models.sampling import sample_w_plus
+from pipeline.optimization.edit_loss import EditLoss, EditWeights, TextTarget, text_target
+from pipeline.optimization.latents import Pair, optimize
+from pipeline.optimization.mappers import Task, mapper_config, train_mappers
+from pipeline.packs.pack import Pack, load_pack
 from pipeline.prompts import check_prompts
-from pipeline.sampling import sample_w_plus
 
 FIRST_SEED = 5_000_000  # of the latents that are edited and judged
 TRAINING_SEED = 3_000_000  # of the latents that mappers are trained on
@@ -227,6 +228,7 @@ def to_rich(scores: Sequence[Score]) -> Table:
 
 def main() -> None:
     """Command line."""
+    keep_memory()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pack", default="peeps", help="name or URI of a pack with an oracle (default peeps)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda (default auto)")

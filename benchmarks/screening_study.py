@@ -31,22 +31,19 @@ from examples.peeps.captions import WORDS
 from examples.peeps.domain import ATTRIBUTES
 from kernels import unit_vectors
 from pipeline.config import ChannelDirectionsConfig, ScreeningConfig, StyleDirectionsConfig, StyleStatisticsConfig
-from pipeline.pack import Pack, load_pack
+from pipeline.directions.direction import compute_style_direction
+from pipeline.directions.statistics import find_statistics
+from pipeline.directions.table import ChannelTable, load_channel_table, load_screened_table
+from pipeline.machine.memory import keep_memory
+from pipeline.models.sampling import sample_w_plus
+from pipeline.packs.pack import Pack, load_pack
 from pipeline.prompts import Prompt, check_prompts, templates
-from pipeline.sampling import sample_w_plus
-from pipeline.shard import close_stage, find_optional_input
+from pipeline.runs.shard import close_stage, find_optional_input
 from pipeline.stages import channel_directions as exact_stage
 from pipeline.stages import screened_directions as screened_stage
 from pipeline.stages import style_statistics as statistics_stage
 from pipeline.stages.screened_directions import Screening
-from pipeline.stages.style_directions import (
-    ChannelTable,
-    Rule,
-    compute_style_direction,
-    load_channel_table,
-    load_screened_table,
-)
-from pipeline.statistics import find_statistics
+from pipeline.stages.style_directions import Rule
 from storage import Store
 
 RESULTS = Path(__file__).parent
@@ -230,6 +227,7 @@ def to_table(outcomes: list[Outcome]) -> Table:
 
 def main() -> None:
     """Command line."""
+    keep_memory()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--run", required=True, help="folder for the tables; a second run reads what it finds there")
     parser.add_argument("--pack", default="peeps", help="pack with the peeps' attributes (default peeps)")

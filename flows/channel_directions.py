@@ -10,7 +10,7 @@ from flows import parameters as p
 from flows.runners import finish, open_run, report_dict, run_shards, use_pack
 from pipeline.config import ChannelDirectionsConfig
 from pipeline.reference import reference_named
-from pipeline.shard import find_input
+from pipeline.runs.shard import find_input
 from pipeline.stages import channel_directions as stage
 
 

@@ -19,6 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from flows.pack_cli import pack_app
+from pipeline.machine.memory import keep_memory
 
 # command -> its line in `styleclip --help`, which must not have to import torch and prefect
 FLOWS = {
@@ -152,6 +153,7 @@ def print_summary(run: str) -> None:
 def main() -> None:
     """Entry point of the console script; builds only the command that was asked for."""
     _set_prefect_defaults()
+    keep_memory()
     asked = sys.argv[1] if len(sys.argv) > 1 else ""
     for name, line in FLOWS.items():
         app.command(name, help=None if name == asked else line)(command_for(name) if name == asked else _not_asked)

@@ -16,10 +16,10 @@ from flows.runners import open_run, use_pack
 from flows.sample_latents import sample_latents
 from flows.score_edits import score_edits
 from flows.train_mappers import mapper_settings, train_mappers
+from pipeline.directions.table import check_measured_as, load_channel_table
 from pipeline.prompts import of_method
 from pipeline.reference import reference_named
 from pipeline.stages import mappers
-from pipeline.stages.style_directions import check_measured_as, load_channel_table
 
 MAPPER_SEED = 3_000_000  # of the first latent that mappers are trained on
 

@@ -11,7 +11,7 @@ from flows.runners import finish, open_run, report_dict, run_shards, use_pack
 from pipeline.config import EditedLatentsConfig
 from pipeline.prompts import Method, Prompt
 from pipeline.prompts import templates as check_templates
-from pipeline.shard import Input, find_input
+from pipeline.runs.shard import Input, find_input
 from pipeline.stages import edited_latents as stage
 from storage import Store
 

@@ -9,7 +9,14 @@ from flows import parameters as p
 from flows.runners import finish, open_run, report_dict, run_shards, use_pack
 from flows.screening import screen
 from pipeline.config import ScreeningConfig, StyleDirectionsConfig
-from pipeline.pack import Pack
+from pipeline.directions.table import (
+    ChannelTable,
+    check_measured_as,
+    find_channel_table,
+    load_channel_table,
+    load_screened_table,
+)
+from pipeline.packs.pack import Pack
 from pipeline.prompts import Prompt, check_prompts, of_method, read_prompts
 from pipeline.prompts import templates as check_templates
 from pipeline.reference import reference_named
@@ -56,17 +63,17 @@ def style_directions_shard(
     )
 
 
-def load_channels(run: str, inputs: str | None, pack: Pack, *, screened: bool) -> stage.ChannelTable:
+def load_channels(run: str, inputs: str | None, pack: Pack, *, screened: bool) -> ChannelTable:
     """The run's own screened directions, or the whole table of the run or the pack."""
     store, other = open_run(run, inputs)
     if screened:
-        return stage.load_screened_table(pack, store, other)
-    return stage.load_channel_table(pack, store, other)
+        return load_screened_table(pack, store, other)
+    return load_channel_table(pack, store, other)
 
 
 def has_table(run: str, inputs: str | None, pack: Pack) -> bool:
     """Whether a whole table of channel directions is at hand."""
-    return stage.find_channel_table(pack, *open_run(run, inputs)) is not None
+    return find_channel_table(pack, *open_run(run, inputs)) is not None
 
 
 @flow(name="global-directions")
@@ -101,7 +108,7 @@ def global_directions(
     store, _ = open_run(run)
     reuse = mode == "screened" and reuse_directions and has_table(run, inputs, loaded)
     screened = mode != "exact" and not reuse
-    stage.check_measured_as(switches, loaded, *open_run(run, inputs), screened=screened)
+    check_measured_as(switches, loaded, *open_run(run, inputs), screened=screened)
     scored_by = rule or ("effect" if screened and mode == "screened" else "paper")
     if screened:
         screening = ScreeningConfig(

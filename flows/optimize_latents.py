@@ -13,7 +13,7 @@ from pipeline.config import OptimizedLatentsConfig, recommended
 from pipeline.prompts import Prompt, of_method
 from pipeline.prompts import templates as check_templates
 from pipeline.reference import reference_named
-from pipeline.shard import find_input
+from pipeline.runs.shard import find_input
 from pipeline.stages import optimized_latents as stage
 
 

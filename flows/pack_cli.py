@@ -1,7 +1,5 @@
 """``styleclip pack``: show, import and export model packs."""
 
-import contextlib
-import ctypes
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,7 +11,6 @@ from rich.text import Text
 pack_app = typer.Typer(help="Model packs.", no_args_is_help=True)
 console = Console(markup=False)  # names and messages hold brackets of their own, as in [n, 18, 512]
 errors = Console(stderr=True, markup=False)
-MALLOC_TRIM_THRESHOLD, MALLOC_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 PackArgument = Annotated[str, typer.Argument(help="Name of a built-in pack, or folder or URI.")]
 
 
@@ -32,7 +29,7 @@ def show_pack(
 ) -> None:
     """What a pack holds: models, sizes, defaults, licence, and where imported parts are from."""
     from pipeline.errors import PipelineError
-    from pipeline.pack import load_pack
+    from pipeline.packs.pack import load_pack
     from pipeline.prompts import read_prompts
     from storage import StorageError
 
@@ -91,18 +88,6 @@ def _provenance(record: dict[str, Any]) -> str:
     return ", ".join([record["format"], *notes, left, f"sha256 {record['sha256'][:12]}..."])
 
 
-def _return_freed_memory() -> None:
-    """Have glibc return every freed block of 8 MiB or more to the system at once.
-
-    Left alone, it raises that limit to 32 MiB as it goes, and what a 1024-px render frees piles up in its heap: some
-    100 MB, another number in every process. Other C libraries have no such switch.
-    """
-    with contextlib.suppress(AttributeError, OSError, TypeError):
-        set_option = ctypes.CDLL(None).mallopt
-        set_option(MALLOC_MMAP_THRESHOLD, 8 << 20)
-        set_option(MALLOC_TRIM_THRESHOLD, 32 << 20)
-
-
 def _note(key: str, notes: dict[str, Any], between: str) -> str:
     """One note of an import; what a pickle records but the pack does not do, says so."""
     off = key in ("conv_clamp", "num_fp16_res") and notes[key] and notes.get("parity") is None
@@ -139,7 +124,7 @@ def import_command(
     from pipeline.errors import PipelineError
     from storage import StorageError, Store
 
-    _return_freed_memory()
+    give_back_memory()
     try:
         store = Store(to)
         reports = import_pack(sources, store, options=ImportOptions(**given))
@@ -175,7 +160,7 @@ def export_command(
 
     from pipeline.checkpoints.export import ExportFormat, export_generator
     from pipeline.errors import PackError, PipelineError
-    from pipeline.pack import load_pack
+    from pipeline.packs.pack import load_pack
     from storage import StorageError, Store
 
     try:

@@ -9,7 +9,7 @@ from flows import parameters as p
 from flows.runners import finish, open_run, report_dict, run_shards, use_pack
 from pipeline.config import DatasetConfig
 from pipeline.reference import reference_named
-from pipeline.shard import Input, find_input, find_optional_input
+from pipeline.runs.shard import Input, find_input, find_optional_input
 from pipeline.stages import dataset as stage
 from storage import Store
 

@@ -9,7 +9,7 @@ from pydantic import Field
 from flows import parameters as p
 from flows.runners import finish, open_run, report_dict, use_pack
 from pipeline.config import ReportConfig
-from pipeline.shard import find_input
+from pipeline.runs.shard import find_input
 from pipeline.stages import report as stage
 
 

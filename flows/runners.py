@@ -9,8 +9,9 @@ from prefect.futures import as_completed
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from pipeline.config import StageConfig
-from pipeline.pack import Pack, load_pack
-from pipeline.shard import ShardReport, close_stage
+from pipeline.machine.memory import keep_memory
+from pipeline.packs.pack import Pack, load_pack
+from pipeline.runs.shard import ShardReport, close_stage
 from storage import Store
 
 
@@ -21,6 +22,7 @@ def open_run(run: str, inputs: str | None = None) -> tuple[Store, Store | None]:
 
 def use_pack(pack: str, device: str) -> Pack:
     """The pack, from this process's cache."""
+    keep_memory()
     return load_pack(pack, device=device)
 
 

@@ -9,7 +9,7 @@ from flows import parameters as p
 from flows.runners import finish, open_run, report_dict, run_shards, use_pack
 from pipeline.config import ScoresConfig
 from pipeline.prompts import templates as check_templates
-from pipeline.shard import find_input
+from pipeline.runs.shard import find_input
 from pipeline.stages import scores as stage
 
 

@@ -8,11 +8,11 @@ from prefect.cache_policies import NO_CACHE
 from flows.runners import finish, open_run, report_dict, run_shards, use_pack
 from flows.style_statistics import style_statistics
 from pipeline.config import ScreeningConfig
-from pipeline.pack import Pack
+from pipeline.directions.statistics import find_statistics
+from pipeline.packs.pack import Pack
 from pipeline.prompts import Prompt
-from pipeline.shard import find_optional_input
+from pipeline.runs.shard import find_optional_input
 from pipeline.stages.screened_directions import STAGE, Screening, accepts
-from pipeline.statistics import find_statistics
 
 
 def open_screening(

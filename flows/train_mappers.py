@@ -10,11 +10,11 @@ from flows import parameters as p
 from flows.global_directions import load_prompts, warn_of_unknown_words
 from flows.runners import finish, open_run, report_dict, run_shards, use_pack, warn_of_missing_identity
 from pipeline.config import MappersConfig, recommended
-from pipeline.pack import Pack
+from pipeline.packs.pack import Pack
 from pipeline.prompts import Prompt, of_method
 from pipeline.prompts import templates as check_templates
 from pipeline.reference import reference_named
-from pipeline.shard import Input, find_input
+from pipeline.runs.shard import Input, find_input
 from pipeline.stages import mappers as stage
 from storage import Store
 

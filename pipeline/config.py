@@ -8,11 +8,12 @@ from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from pipeline.pixels import Rounding
+
 Count = Annotated[int, Field(ge=1)]
 Weight = Annotated[float, Field(ge=0)]
 Psi = Annotated[float, Field(ge=0.0, le=2.0)]
 RelevanceLayers = Literal["all_conv", "res<=128"]
-Rounding = Literal["round", "+127.5", "+128"]
 ClipPreprocess = Literal["clip_normalised", "raw_box"]
 MAX_SEED = 2**63 - 1
 

@@ -2,20 +2,20 @@
 
 The default of every switch is the corrected behaviour. Stages know nothing of presets: a switch is a field of the
 settings of each stage that it concerns, ``Reference.settings`` says which, and the flows pass it on. The functions here
-are the arithmetic of those switches that belong to no model: preprocessing, the convention of toRGB styles, 8-bit
-rounding.
+are the arithmetic of those switches that belong to no model: preprocessing and the convention of toRGB styles.
 """
 
 from functools import lru_cache
 from typing import Any, Literal, get_args
 
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
-from pipeline.config import ClipPreprocess, RelevanceLayers, Rounding
+from pipeline.config import ClipPreprocess, RelevanceLayers
 from pipeline.errors import PipelineError
+from pipeline.pixels import Rounding
 from pipeline.style_space import StyleSpace
 
 RAW_BOX_SIZE = 224  # CLIP's input
@@ -189,10 +189,3 @@ def styles_with_gain(styles: Float[Tensor, "n s"], space: StyleSpace) -> Float[T
         for part, layer in zip(space.split(styles), space.layers, strict=True)
     ]
     return torch.cat(parts, dim=1)
-
-
-def to_uint8(images: Float[Tensor, "n 3 h w"], how: Rounding) -> UInt8[Tensor, "n 3 h w"]:
-    """Pixels in [-1, 1] to 8 bits: rounded to the nearest level, or shifted and cut as the published versions do."""
-    if how == "round":
-        return ((images.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
-    return (images * 127.5 + float(how)).clamp(0, 255).to(torch.uint8)

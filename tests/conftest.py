@@ -16,7 +16,7 @@ from pipeline.models.identity import ResidualIdentity, ResidualIdentityConfig
 from pipeline.models.inverter import ResidualInverter, ResidualInverterConfig
 from pipeline.models.oracle import Oracle, OracleConfig
 from pipeline.models.stylegan2 import Generator, GeneratorConfig
-from pipeline.pack import GENERATOR_FILE, IDENTITY_FILE, INVERTER_FILE, ORACLE_FILE, Pack, load_pack, write_pack
+from pipeline.packs.pack import GENERATOR_FILE, IDENTITY_FILE, INVERTER_FILE, ORACLE_FILE, Pack, load_pack, write_pack
 from storage import Store
 
 os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")

@@ -11,10 +11,11 @@ from examples.peeps.captions import WORDS, visible_labels
 from examples.peeps.domain import ATTRIBUTES, category_edges, w_block
 from examples.peeps.judge import judge, read_labels
 from examples.peeps.render import draw, sample_split
-from pipeline.pack import DIRECTIONS_FILE, PACK_FILE, Pack, load_pack
+from pipeline.directions.direction import compute_style_direction
+from pipeline.directions.table import load_channel_table
+from pipeline.models.sampling import sample_w_plus
+from pipeline.packs.pack import DIRECTIONS_FILE, PACK_FILE, Pack, load_pack
 from pipeline.prompts import Prompt, read_prompts, templates
-from pipeline.sampling import sample_w_plus
-from pipeline.stages.style_directions import compute_style_direction, load_channel_table
 
 BUDGET_MB = 25
 MAX_HELD_OUT_L1 = 0.03

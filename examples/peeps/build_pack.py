@@ -22,7 +22,7 @@ from examples.peeps.mapping import load_generator
 from examples.peeps.train_clip import MEAN, STD
 from examples.peeps.train_generator import CONFIG
 from pipeline.models.clip import CONFIG_FILE, MERGES_FILE, WEIGHTS_FILE
-from pipeline.pack import (
+from pipeline.packs.pack import (
     DIRECTIONS_FILE,
     GENERATOR_FILE,
     IDENTITY_FILE,
@@ -31,7 +31,7 @@ from pipeline.pack import (
     STATISTICS_FILE,
     write_pack,
 )
-from pipeline.shard import find_input
+from pipeline.runs.shard import find_input
 
 # Minutes on a CPU instead of the published 50,000 updates and 300 steps. Moves in w, noise, and the directional loss
 # beside the paper's are what made both methods hit and keep the rest; README.md has the figures.

@@ -29,16 +29,17 @@ from examples.peeps.captions import (
     visible_labels,
 )
 from examples.peeps.domain import ATTRIBUTES, label_names
-from examples.peeps.images import to_images
 from examples.peeps.judge import judge, read_labels
 from examples.peeps.render import draw, held_out, sample_labels, sample_split
 from examples.peeps.train_identity import identity_numbers, is_held_out, verification_auc
 from examples.peeps.train_inverter import one_hot_w
 from kernels import unit_vectors
-from pipeline.pack import Pack, load_pack
+from pipeline.directions.direction import compute_style_direction
+from pipeline.directions.table import ChannelTable, load_channel_table
+from pipeline.models.sampling import sample_w_plus
+from pipeline.packs.pack import Pack, load_pack
+from pipeline.pixels import from_rgb_arrays
 from pipeline.prompts import templates
-from pipeline.sampling import sample_w_plus
-from pipeline.stages.style_directions import ChannelTable, compute_style_direction, load_channel_table
 
 TEMPLATES = "imagenet_79"
 TEST_SEED = 777  # of drawings; training used 0 to 99
@@ -109,7 +110,7 @@ def batched(function: Callable[[Tensor], Tensor], items: Tensor, size: int = 50)
 
 def draw_test_set(labels: np.ndarray) -> Tensor:
     """Drawings of labels, [n, 3, r, r] in [-1, 1]."""
-    return to_images(np.stack([draw(label) for label in labels]))
+    return from_rgb_arrays(np.stack([draw(label) for label in labels]))
 
 
 def generator_error(pack: Pack, labels: np.ndarray, images: Tensor) -> Finding:

@@ -1,19 +1,8 @@
-"""Images of the data sets as tensors, and what training does to them."""
+"""What training does to the images of the data sets."""
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-
-
-def to_images(batch: np.ndarray) -> Tensor:
-    """uint8 [n, r, r, 3] to [n, 3, r, r] in [-1, 1]."""
-    return torch.from_numpy(batch).permute(0, 3, 1, 2).float() / 127.5 - 1
-
-
-def to_uint8(images: Tensor) -> np.ndarray:
-    """[n, 3, r, r] in [-1, 1] to uint8 [n, r, r, 3]."""
-    return ((images.clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).cpu().numpy()
 
 
 def augment(images: Tensor, rng: torch.Generator) -> Tensor:

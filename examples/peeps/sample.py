@@ -16,9 +16,9 @@ from tqdm import tqdm
 
 from examples.peeps.domain import ATTRIBUTES, category_edges
 from examples.peeps.fit import device_of
-from examples.peeps.images import to_uint8
 from examples.peeps.mapping import load_generator
 from pipeline.models.stylegan2 import Generator
+from pipeline.pixels import to_rgb_arrays
 
 BATCH = 20
 
@@ -42,7 +42,7 @@ def draw_samples(
         kept = psi[0] + (psi[1] - psi[0]) * torch.rand(n, 1, generator=rng)
         with torch.no_grad():
             w = generator.mapping.w_avg.lerp(generator.mapping(z.to(device)), kept.to(device))
-            images.append(to_uint8(generator(w)))
+            images.append(to_rgb_arrays(generator(w)))
         labels.append(labels_of(z))
         latents.append(w.cpu().numpy())
     return np.concatenate(images), np.concatenate(labels), np.concatenate(latents)

@@ -13,10 +13,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from examples.peeps.evaluate import FIRST_SEED, TEST_SEED, batched, draw_test_set
-from examples.peeps.images import to_uint8
 from examples.peeps.render import sample_split
-from pipeline.pack import Pack, load_pack
-from pipeline.sampling import sample_w_plus
+from pipeline.models.sampling import sample_w_plus
+from pipeline.packs.pack import Pack, load_pack
+from pipeline.pixels import to_rgb_arrays
 
 TILE = 80
 STEPS = 8  # of an interpolation
@@ -25,7 +25,7 @@ STEPS = 8  # of an interpolation
 def tile(images: Tensor, columns: int) -> Image.Image:
     """Images [n, 3, r, r] in [-1, 1] in rows of ``columns``, ``TILE`` px each."""
     small = F.interpolate(images, size=(TILE, TILE), mode="bilinear", antialias=True)
-    pixels = to_uint8(small).reshape(-1, columns, TILE, TILE, 3).transpose(0, 2, 1, 3, 4)
+    pixels = to_rgb_arrays(small).reshape(-1, columns, TILE, TILE, 3).transpose(0, 2, 1, 3, 4)
     return Image.fromarray(np.ascontiguousarray(pixels.reshape(-1, columns * TILE, 3)))
 
 

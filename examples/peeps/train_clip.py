@@ -23,9 +23,10 @@ from tqdm import tqdm
 
 from examples.peeps.captions import WORDS, add_unknown_words, claims_hold, frame, visible_labels, write_caption
 from examples.peeps.domain import ATTRIBUTES
-from examples.peeps.images import augment, to_images
+from examples.peeps.images import augment
 from examples.peeps.tokenizer import write_merges
 from kernels import resize_normalize
+from pipeline.pixels import from_rgb_arrays
 
 MEAN = (0.5, 0.5, 0.5)
 STD = (0.5, 0.5, 0.5)
@@ -67,7 +68,7 @@ def evaluate(model: nn.Module, tokenize: SimpleTokenizer, images: np.ndarray, la
     accuracy = {}
     with torch.no_grad():
         features = [
-            model.encode_image(resize_normalize(to_images(images[i : i + 100]), 112, mean=MEAN, std=STD))
+            model.encode_image(resize_normalize(from_rgb_arrays(images[i : i + 100]), 112, mean=MEAN, std=STD))
             for i in range(0, len(images), 100)
         ]
         embedded = F.normalize(torch.cat(features), dim=-1)
@@ -116,7 +117,7 @@ def train(data: Path, out: Path, *, steps: int, device: str, seed: int) -> None:
         rate = min(1.0, (step + 1) / WARMUP) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / steps)))
         optimizer.param_groups[0]["lr"] = LEARNING_RATE * rate
         pick = np.sort(words.choice(len(labels), BATCH, replace=False))
-        batch = augment(to_images(images[pick]), rng).to(device)
+        batch = augment(from_rgb_arrays(images[pick]), rng).to(device)
         captions = [write_caption(label, words) for label in labels[pick]]
         holds = torch.from_numpy(claims_hold([c.claims for c in captions], labels[pick])).to(device)
         embedded = model.encode_image(resize_normalize(batch, 112, mean=MEAN, std=STD))

@@ -26,10 +26,10 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from examples.peeps.domain import ATTRIBUTES, W_DIM, Z_DIM, w_block
-from examples.peeps.images import to_images
 from examples.peeps.muon import Muon
 from examples.peeps.render import draw
 from pipeline.models.stylegan2 import Generator, GeneratorConfig
+from pipeline.pixels import from_rgb_arrays
 
 CONFIG = GeneratorConfig(
     resolution=128,
@@ -169,7 +169,7 @@ def validate(generator: Generator, images: np.ndarray, labels: np.ndarray, resol
     total = 0.0
     with torch.no_grad():
         for i in range(0, len(images), 50):
-            target = to_images(images[i : i + 50]).to(device)
+            target = from_rgb_arrays(images[i : i + 50]).to(device)
             target = F.avg_pool2d(target, target.shape[-1] // resolution)
             w = torch.zeros(target.shape[0], W_DIM)
             for number in range(len(ATTRIBUTES)):
@@ -223,7 +223,7 @@ def train(data: Path, out: Path, *, schedule: Schedule, device: str, seed: int) 
         for optimizer, rate in optimizers.values():
             optimizer.param_groups[0]["lr"] = rate * max(cooled, 0.01)
         pick = torch.randint(0, len(labels), (schedule.batch,), generator=rng).sort().values
-        target = to_images(images[pick.numpy()]).to(device)
+        target = from_rgb_arrays(images[pick.numpy()]).to(device)
         edits = schedule.edit_probability * min(1.0, step / schedule.ramp)
         w = sample_scores(labels[pick], generator.space.num_ws, edits, rng).to(device)
         jitter = 1 + 0.1 * torch.randn(schedule.batch, generator.space.num_channels, generator=rng).to(device)

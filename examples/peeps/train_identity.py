@@ -17,9 +17,10 @@ from torch.nn import functional as F
 from examples.peeps.captions import visible_labels
 from examples.peeps.domain import label_names
 from examples.peeps.fit import device_of, fit
-from examples.peeps.images import augment, to_images
+from examples.peeps.images import augment
 from kernels import unit_vectors
 from pipeline.models.identity import ResidualIdentity, ResidualIdentityConfig
+from pipeline.pixels import from_rgb_arrays
 
 IDENTITY = ("head", "facial_hair", "skin", "hair_color")
 CONFIG = ResidualIdentityConfig(resolution=128, widths=(48, 96, 192), embed_dim=64, attributes=IDENTITY)
@@ -66,7 +67,7 @@ def embed(network: ResidualIdentity, images: np.ndarray) -> Tensor:
     device = next(network.parameters()).device
     with torch.no_grad():
         return torch.cat(
-            [network.embed(to_images(x).to(device)).cpu() for x in np.array_split(images, len(images) // 100 + 1)]
+            [network.embed(from_rgb_arrays(x).to(device)).cpu() for x in np.array_split(images, len(images) // 100 + 1)]
         )
 
 
@@ -114,7 +115,7 @@ def main() -> None:
         a = np.sort(rng.choice(from_renders, BATCH_RENDERS, replace=False))
         b = np.sort(rng.choice(from_samples, BATCH_SAMPLES, replace=False))
         images = augment(
-            torch.cat([to_images(renders[a]), to_images(samples[b])]),
+            torch.cat([from_rgb_arrays(renders[a]), from_rgb_arrays(samples[b])]),
             torch.Generator().manual_seed(args.seed * 1_000_003 + step),
         )
         target = torch.from_numpy(np.searchsorted(known, np.concatenate([drawn[a], made[b]])))

@@ -18,10 +18,11 @@ from torch.nn import functional as F
 from examples.peeps.captions import visible_labels
 from examples.peeps.domain import ATTRIBUTES, W_DIM, w_block
 from examples.peeps.fit import device_of, fit
-from examples.peeps.images import augment, to_images
+from examples.peeps.images import augment
 from examples.peeps.mapping import load_generator
 from examples.peeps.train_generator import CONFIG as GENERATOR
 from pipeline.models.inverter import ResidualInverter, ResidualInverterConfig
+from pipeline.pixels import from_rgb_arrays
 
 CONFIG = ResidualInverterConfig(
     resolution=GENERATOR.resolution, widths=(48, 96, 192), num_ws=GENERATOR.style_space.num_ws, w_dim=W_DIM
@@ -67,7 +68,7 @@ def main() -> None:
         rng = np.random.default_rng((args.seed, step))
         a = np.sort(rng.choice(len(renders), BATCH_RENDERS, replace=False))
         b = np.sort(rng.choice(len(samples), BATCH_SAMPLES, replace=False))
-        clean = torch.cat([to_images(renders[a]), to_images(samples[b])])
+        clean = torch.cat([from_rgb_arrays(renders[a]), from_rgb_arrays(samples[b])])
         images = augment(clean, torch.Generator().manual_seed(args.seed * 1_000_003 + step)).to(device)
         drawn_w, known = one_hot_w(np.concatenate([labels[a], sample_labels[b]]))
         target = torch.cat([drawn_w[:BATCH_RENDERS], sample_w[b]]).to(device)
@@ -81,8 +82,8 @@ def main() -> None:
         return total
 
     def report() -> str:
-        drawn = generator(inverter.invert(to_images(held_out).to(device))).clamp(-1, 1).cpu()
-        return f"held-out L1 {float((drawn - to_images(held_out)).abs().mean()):.4f}"
+        drawn = generator(inverter.invert(from_rgb_arrays(held_out).to(device))).clamp(-1, 1).cpu()
+        return f"held-out L1 {float((drawn - from_rgb_arrays(held_out)).abs().mean()):.4f}"
 
     checkpoint = args.build / "inverter.pt"
     fit(inverter, loss, checkpoint=checkpoint, steps=args.steps, learning_rate=LEARNING_RATE, report=report)

@@ -17,11 +17,12 @@ from torch.nn import functional as F
 from examples.peeps.captions import visible_labels
 from examples.peeps.domain import ATTRIBUTES
 from examples.peeps.fit import device_of, fit
-from examples.peeps.images import augment, to_images
+from examples.peeps.images import augment
 from examples.peeps.mapping import load_generator
 from examples.peeps.render import render_dataset, sample_split
 from examples.peeps.sample import draw_samples
 from pipeline.models.oracle import Oracle, OracleConfig
+from pipeline.pixels import from_rgb_arrays
 
 CONFIG = OracleConfig(
     resolution=128, widths=(48, 96, 192), attributes={a.name: tuple(a.categories) for a in ATTRIBUTES}
@@ -56,7 +57,7 @@ def predict(oracle: Oracle, images: np.ndarray) -> np.ndarray:
     parts = []
     with torch.no_grad():
         for start in range(0, len(images), 100):
-            found = oracle.probabilities(to_images(images[start : start + 100]).to(device))
+            found = oracle.probabilities(from_rgb_arrays(images[start : start + 100]).to(device))
             parts.append(torch.stack([p.argmax(dim=1) for p in found.values()], dim=1).cpu().numpy())
     return np.concatenate(parts)
 
@@ -103,7 +104,7 @@ def main() -> None:
         rng = np.random.default_rng((args.seed, step))
         drawn = np.sort(rng.choice(len(renders), BATCH_RENDERS, replace=False))
         made = np.sort(rng.choice(len(samples), BATCH_SAMPLES, replace=False))
-        images = torch.cat([to_images(renders[drawn]), to_images(samples[made])])
+        images = torch.cat([from_rgb_arrays(renders[drawn]), from_rgb_arrays(samples[made])])
         images = augment(images, torch.Generator().manual_seed(args.seed * 1_000_003 + step))
         truth = torch.cat([labels[drawn], sample_labels[made]])
         return cross_entropy(oracle.logits(images.to(device)), truth.to(device))
@@ -114,7 +115,7 @@ def main() -> None:
     checkpoint = args.build / "oracle.pt"
     fit(oracle, loss, checkpoint=checkpoint, steps=args.steps, learning_rate=LEARNING_RATE, report=report)
     made, made_labels, _ = draw_samples(load_generator(args.build), 500, seed=args.seed + 2, psi=(0.7, 1.0))
-    images = torch.cat([to_images(held_out[0]), to_images(made)]).to(device)
+    images = torch.cat([from_rgb_arrays(held_out[0]), from_rgb_arrays(made)]).to(device)
     truth = torch.from_numpy(np.concatenate([held_out[1], visible_labels(made_labels)])).to(device)
     calibrate(oracle, images, truth)
     saved = torch.load(checkpoint, map_location=device, weights_only=True)

@@ -16,6 +16,7 @@ from torch import Tensor
 import storage
 from pipeline.checkpoints.arcface import read_arcface
 from pipeline.checkpoints.detect import DESCRIBED, Format, detect_format
+from pipeline.checkpoints.drawing_check import PSI, SEEDS, check_generator
 from pipeline.checkpoints.e4e import read_e4e
 from pipeline.checkpoints.foreign_file import read_foreign_file
 from pipeline.checkpoints.generator_state import Parity
@@ -23,14 +24,15 @@ from pipeline.checkpoints.nvlabs import read_nvlabs
 from pipeline.checkpoints.official import read_fs3, read_mapper
 from pipeline.checkpoints.rosinality import read_rosinality
 from pipeline.checkpoints.safetensors_bytes import safetensors_bytes
-from pipeline.checkpoints.self_test import PSI, SEEDS, check_generator
+from pipeline.directions.statistics import compute_style_moments
 from pipeline.errors import CheckpointError
 from pipeline.models.banded_rendering import render_banded
 from pipeline.models.clip import check_activation_apart
 from pipeline.models.e4e import E4e
 from pipeline.models.ir_se50 import IrSe50
+from pipeline.models.sampling import sample_w_plus
 from pipeline.models.stylegan2 import Generator
-from pipeline.pack import (
+from pipeline.packs.pack import (
     DIRECTIONS_FILE,
     GENERATOR_FILE,
     IDENTITY_FILE,
@@ -42,9 +44,7 @@ from pipeline.pack import (
     write_pack,
 )
 from pipeline.prompts import slug
-from pipeline.sampling import sample_w_plus
 from pipeline.schemas import CHANNEL_DIRECTIONS, STYLE_STATISTICS
-from pipeline.stages.style_statistics import compute_style_moments
 from storage import Store
 
 PREVIEW_FILE = "preview.png"

@@ -13,22 +13,20 @@ from torch import Tensor
 
 import storage
 from kernels import ChannelDirection, DirectionSums
-from pipeline.batch_size import choose_batch_size
 from pipeline.config import ChannelDirectionsConfig
-from pipeline.differences import image_styles, sum_differences
-from pipeline.models.clip import Clip
-from pipeline.models.stylegan2 import Generator
-from pipeline.pack import Pack
-from pipeline.published_differences import (
+from pipeline.directions.differences import image_styles, measured_positions, sum_differences
+from pipeline.directions.published_differences import (
     is_published,
-    measured_positions,
     sum_published_differences,
     truncated_styles,
 )
-from pipeline.sampling import count_shards, shard_bounds
+from pipeline.directions.sums_table import directions_table, merge_sums, sums_table
+from pipeline.machine.batch_size import choose_batch_size
+from pipeline.models.clip import Clip
+from pipeline.models.stylegan2 import Generator
+from pipeline.packs.pack import Pack
+from pipeline.runs.shard import Input, Made, ShardReport, count_shards, part_path, run_shard, shard_bounds, stage_hash
 from pipeline.schemas import CHANNEL_DIRECTIONS, CHANNEL_SUMS
-from pipeline.shard import Input, Made, ShardReport, part_path, run_shard, stage_hash
-from pipeline.sums_table import directions_table, merge_sums, sums_table
 from storage import Store
 
 STAGE = CHANNEL_DIRECTIONS.name

@@ -14,16 +14,15 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 import storage
-from pipeline.config import DatasetConfig, Rounding
-from pipeline.cores import map_on_cores
+from pipeline.config import DatasetConfig
 from pipeline.errors import MissingInputError, PipelineError
+from pipeline.machine.cores import map_on_cores
 from pipeline.models.stylegan2 import Generator
-from pipeline.pack import Pack
+from pipeline.packs.pack import Pack
+from pipeline.pixels import Rounding, to_rgb_arrays
 from pipeline.prompts import ORIGINAL
-from pipeline.reference import to_uint8
-from pipeline.sampling import count_shards, shard_bounds
+from pipeline.runs.shard import Input, Made, ShardReport, count_shards, part_path, run_shard, shard_bounds, stage_hash
 from pipeline.schemas import DATASET, DIRECTIONS_HASH, EDITS_FOLDER, PROMPTS, shape_of, vectors_of
-from pipeline.shard import Input, Made, ShardReport, part_path, run_shard, stage_hash
 from pipeline.style_space import StyleSpace
 from storage import Store
 
@@ -53,18 +52,11 @@ class Edit:
 def compute_images(
     generator: Generator, styles: Float[Tensor, "n s"], *, batch_size: int, rounding: Rounding = "round"
 ) -> Iterator[UInt8[np.ndarray, "r r 3"]]:
-    """Render style vectors to 8-bit RGB, ``round((x + 1) * 127.5)``, ``batch_size`` at a time.
-
-    ``rounding`` other than round is the published code's, see ``to_uint8``.
-    """
+    """Render style vectors to 8-bit RGB, ``batch_size`` at a time; ``rounding`` as in ``to_uint8``."""
     for part in styles.split(batch_size):
         with torch.no_grad():
             images = generator.render(part)
-        if rounding == "round":
-            pixels = ((images + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
-        else:
-            pixels = to_uint8(images, rounding)
-        yield from pixels.permute(0, 2, 3, 1).cpu().numpy()
+        yield from to_rgb_arrays(images, rounding)
 
 
 def load_offsets(directions: Input | None, space: StyleSpace) -> dict[str, Float[Tensor, "s"]]:

@@ -18,11 +18,10 @@ import storage
 from pipeline.config import EditedLatentsConfig
 from pipeline.errors import PipelineError, PromptError
 from pipeline.models.mapper import Mapper, load_mapper, moved_latents
-from pipeline.pack import Pack
+from pipeline.packs.pack import Pack
 from pipeline.prompts import Method, Prompt, templates
-from pipeline.sampling import count_shards, shard_bounds
+from pipeline.runs.shard import Input, Made, ShardReport, count_shards, part_path, run_shard, shard_bounds, stage_hash
 from pipeline.schemas import DIRECTIONS_HASH, EDITED_LATENTS, EDITS_FOLDER, PROMPTS, shape_of, vectors_of
-from pipeline.shard import Input, Made, ShardReport, part_path, run_shard, stage_hash
 from storage import Store
 
 STAGE = EDITED_LATENTS.name

@@ -11,11 +11,10 @@ from pipeline.checkpoints.foreign_file import read_foreign_file
 from pipeline.checkpoints.foreign_tensor import ForeignTensor
 from pipeline.checkpoints.official import check_w_plus
 from pipeline.config import ImportedLatentsConfig
-from pipeline.pack import Pack
+from pipeline.packs.pack import Pack
 from pipeline.prompts import slug
-from pipeline.sampling import count_shards, shard_bounds
+from pipeline.runs.shard import Made, ShardReport, count_shards, part_path, run_shard, shard_bounds, stage_hash
 from pipeline.schemas import LATENTS
-from pipeline.shard import Made, ShardReport, part_path, run_shard, stage_hash
 from storage import Store
 
 STAGE = LATENTS.name

@@ -5,11 +5,11 @@ from torch import Tensor
 
 import storage
 from pipeline.config import LatentsConfig
+from pipeline.models.sampling import sample_w_plus
 from pipeline.models.stylegan2 import Generator
-from pipeline.pack import Pack
-from pipeline.sampling import count_shards, sample_w_plus, shard_bounds
+from pipeline.packs.pack import Pack
+from pipeline.runs.shard import Made, ShardReport, count_shards, part_path, run_shard, shard_bounds, stage_hash
 from pipeline.schemas import LATENTS
-from pipeline.shard import Made, ShardReport, part_path, run_shard, stage_hash
 from storage import Store
 
 STAGE = LATENTS.name

@@ -9,15 +9,14 @@ from safetensors.torch import save as save_safetensors
 
 import storage
 from pipeline.config import MappersConfig
-from pipeline.edit_loss import TERMS, EditLoss, EditWeights, text_target
 from pipeline.errors import PromptError
-from pipeline.mapper_training import Task, TrainedMapper, curve_rows, mapper_config, train_mappers
 from pipeline.models.mapper import recorded_config
-from pipeline.pack import Pack, mapper_file
+from pipeline.optimization.edit_loss import TERMS, EditLoss, EditWeights, text_target
+from pipeline.optimization.mappers import Task, TrainedMapper, curve_rows, mapper_config, train_mappers
+from pipeline.packs.pack import Pack, mapper_file
 from pipeline.prompts import Prompt
-from pipeline.sampling import count_shards, shard_bounds
+from pipeline.runs.shard import Input, Made, ShardReport, count_shards, part_path, run_shard, shard_bounds, stage_hash
 from pipeline.schemas import MAPPER_CURVES, MAPPERS, shape_of
-from pipeline.shard import Input, Made, ShardReport, part_path, run_shard, stage_hash
 from storage import MissingError, Store
 
 STAGE = MAPPERS.name

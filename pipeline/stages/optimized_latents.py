@@ -7,14 +7,13 @@ import torch
 
 import storage
 from pipeline.config import OptimizedLatentsConfig
-from pipeline.edit_loss import TERMS, EditLoss, EditWeights, TextTarget, text_target
 from pipeline.errors import PromptError
-from pipeline.optimization import Outcome, Pair, optimize, pair_seed, pair_weights
-from pipeline.pack import Pack
+from pipeline.optimization.edit_loss import TERMS, EditLoss, EditWeights, TextTarget, text_target
+from pipeline.optimization.latents import Outcome, Pair, optimize, pair_seed, pair_weights
+from pipeline.packs.pack import Pack
 from pipeline.prompts import Prompt
-from pipeline.sampling import count_shards, shard_bounds
+from pipeline.runs.shard import Input, Made, ShardReport, count_shards, part_path, run_shard, shard_bounds, stage_hash
 from pipeline.schemas import OPTIMIZATION_CURVES, OPTIMIZATION_IMAGES, OPTIMIZED_LATENTS, Artifact, shape_of
-from pipeline.shard import Input, Made, ShardReport, part_path, run_shard, stage_hash
 from storage import Store
 
 STAGE = OPTIMIZED_LATENTS.name
@@ -52,7 +51,7 @@ def load_texts(
 
 
 def compute_optimized_latents(pack: Pack, pairs: Sequence[Pair], config: OptimizedLatentsConfig) -> list[Outcome]:
-    """Outcomes of pairs, in order; see ``pipeline.optimization.optimize``."""
+    """Outcomes of pairs, in order; see ``pipeline.optimization.latents.optimize``."""
     loss = EditLoss.of_pack(
         pack, [pair_weights(pair.text.weights, config) for pair in pairs], preprocess=config.clip_preprocess
     )

@@ -11,10 +11,10 @@ from PIL import Image, ImageDraw, ImageFont
 
 import storage
 from pipeline.config import ReportConfig
-from pipeline.pack import Pack
+from pipeline.packs.pack import Pack
 from pipeline.prompts import ORIGINAL
+from pipeline.runs.shard import Input, Made, ShardReport, run_shard, stage_hash
 from pipeline.schemas import EDITS_FOLDER, SUMMARY
-from pipeline.shard import Input, Made, ShardReport, run_shard, stage_hash
 from storage import Store
 
 STAGE = "report"

@@ -16,12 +16,13 @@ from torch import Tensor
 import storage
 from kernels import unit_vectors
 from pipeline.config import ScoresConfig
-from pipeline.cores import map_on_cores
+from pipeline.machine.cores import map_on_cores
 from pipeline.models.oracle import Oracle
-from pipeline.pack import Pack
+from pipeline.packs.pack import Pack
+from pipeline.pixels import from_rgb_arrays
 from pipeline.prompts import ORIGINAL, templates
+from pipeline.runs.shard import Input, Made, ShardReport, part_path, run_shard, stage_hash
 from pipeline.schemas import EDITS_FOLDER, SCORES
-from pipeline.shard import Input, Made, ShardReport, part_path, run_shard, stage_hash
 from storage import Store
 
 STAGE = SCORES.name
@@ -68,8 +69,7 @@ def compute_embeddings(
     """What a network on ``device`` makes of 8-bit RGB images, given to it in [-1, 1], in batches without gradients."""
 
     def of_batch(start: int) -> Tensor:
-        x = torch.from_numpy(images[start : start + batch_size]).permute(0, 3, 1, 2).float() / 127.5 - 1
-        return embed(x.to(device)).cpu()
+        return embed(from_rgb_arrays(images[start : start + batch_size]).to(device)).cpu()
 
     with torch.no_grad():
         return torch.cat(list(map_on_cores(of_batch, range(0, len(images), batch_size), device=torch.device(device))))

@@ -1,7 +1,7 @@
 """Screened directions: channel directions measured only where a prompt list needs them, or from slopes alone.
 
 1. Texts: the direction of every prompt, once.
-2. Slopes: the derivative of the embedding along every channel, shards by images (``pipeline.slopes``).
+2. Slopes: the derivative of the embedding along every channel, shards by images (``pipeline.directions.slopes``).
 3. Rounds (mode screened): a plan names the channels to measure next and is written before any of them is measured;
    its shards render and sum unit differences as the exact table does; the next plan reads their sums.
 4. The directions of all measured channels, and their sums, which a later prompt list can go on from.
@@ -21,19 +21,18 @@ from torch import Tensor
 
 import storage
 from kernels import ChannelDirection, DirectionSums, probe_rows
-from pipeline.batch_size import choose_batch_size
 from pipeline.config import ScreeningConfig
-from pipeline.differences import IMAGES_TOGETHER, editable_positions, image_styles, sum_differences
+from pipeline.directions.differences import IMAGES_TOGETHER, editable_positions, image_styles, sum_differences
+from pipeline.directions.screening import ScreeningRule, measured_directions, measured_effects, plan_round
+from pipeline.directions.slopes import Slopes, sum_slopes
+from pipeline.directions.statistics import Statistics
+from pipeline.directions.sums_table import directions_table, merge_sums, sums_table
 from pipeline.errors import PromptError
-from pipeline.pack import Pack
+from pipeline.machine.batch_size import choose_batch_size
+from pipeline.packs.pack import Pack
 from pipeline.prompts import Prompt, templates
-from pipeline.sampling import count_shards, shard_bounds
+from pipeline.runs.shard import Input, Made, ShardReport, count_shards, part_path, run_shard, shard_bounds, stage_hash
 from pipeline.schemas import SCREENING_PLAN
-from pipeline.screening import ScreeningRule, measured_directions, measured_effects, plan_round
-from pipeline.shard import Input, Made, ShardReport, part_path, run_shard, stage_hash
-from pipeline.slopes import Slopes, sum_slopes
-from pipeline.statistics import Statistics
-from pipeline.sums_table import directions_table, merge_sums, sums_table
 from storage import Store
 
 STAGE = "screened_directions"

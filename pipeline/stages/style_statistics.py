@@ -1,44 +1,21 @@
 """Mean and standard deviation of every style channel, as a stream over many sampled latents."""
 
-from collections.abc import Sequence
-
 import pyarrow as pa
 import torch
 
 import storage
 from kernels import RunningMoments
 from pipeline.config import StyleStatisticsConfig
-from pipeline.models.stylegan2 import Generator
-from pipeline.pack import Pack
+from pipeline.directions.statistics import compute_style_moments
+from pipeline.packs.pack import Pack
 from pipeline.reference import styles_with_gain
-from pipeline.sampling import count_shards, sample_w_plus, shard_bounds
+from pipeline.runs.shard import Made, ShardReport, count_shards, part_path, run_shard, shard_bounds, stage_hash
 from pipeline.schemas import STYLE_MOMENTS, STYLE_STATISTICS
-from pipeline.shard import Made, ShardReport, part_path, run_shard, stage_hash
 from pipeline.style_space import StyleSpace
 from storage import Store
 
 STAGE = STYLE_STATISTICS.name
 MOMENTS_STAGE = STYLE_MOMENTS.name
-BATCH = 500  # samples mapped at a time; memory, not result
-
-
-def compute_style_moments(
-    generator: Generator, seeds: Sequence[int], *, psi: float, cutoff: int | None = None
-) -> RunningMoments:
-    """Moments of every style channel over the seeds' latents, as a stream: one batch is held, however many seeds.
-
-    Args:
-        generator: maps seeds to styles.
-        seeds: one per latent.
-        psi: truncation.
-        cutoff: truncate only the first rows of w_plus; None means all.
-    """
-    moments = RunningMoments.empty(generator.space.num_channels)
-    for start in range(0, len(seeds), BATCH):
-        w_plus = sample_w_plus(generator, seeds[start : start + BATCH], psi=psi, cutoff=cutoff)
-        with torch.no_grad():
-            moments = moments.update(generator.styles(w_plus))
-    return moments
 
 
 def style_statistics_hash(config: StyleStatisticsConfig, pack: Pack) -> str:

@@ -44,8 +44,8 @@ def complete_pack_uri(measured_run: str, tmp_path_factory: pytest.TempPathFactor
 def add_directions(folder: Path, run: str) -> Path:
     import json
 
-    from pipeline.pack import DIRECTIONS_FILE, STATISTICS_FILE, write_pack
-    from pipeline.shard import find_input
+    from pipeline.packs.pack import DIRECTIONS_FILE, STATISTICS_FILE, write_pack
+    from pipeline.runs.shard import find_input
 
     store = storage.Store(run)
     description: dict[str, Any] = json.loads((folder / "pack.json").read_text())

@@ -18,9 +18,9 @@ from flows.train_mappers import mapper_settings, train_mappers
 from pipeline.checkpoints.import_pack import import_pack
 from pipeline.errors import CheckpointError, MissingInputError
 from pipeline.models.clip import CONFIG_FILE, MERGES_FILE, WEIGHTS_FILE
-from pipeline.pack import load_pack, write_pack
+from pipeline.models.sampling import sample_z
+from pipeline.packs.pack import load_pack, write_pack
 from pipeline.prompts import check_prompts, of_method, templates
-from pipeline.sampling import sample_z
 from pipeline.stages.mappers import to_train
 from storage import Store
 from tests.conftest import write_tiny_pack

@@ -6,16 +6,9 @@ from torch.nn import functional as F
 
 from pipeline.errors import PipelineError
 from pipeline.models.stylegan2 import Generator, GeneratorConfig
+from pipeline.pixels import to_uint8
 from pipeline.prompts import templates
-from pipeline.reference import (
-    CORRECTED,
-    OFFICIAL,
-    Reference,
-    raw_box_preprocess,
-    reference_named,
-    styles_with_gain,
-    to_uint8,
-)
+from pipeline.reference import CORRECTED, OFFICIAL, Reference, raw_box_preprocess, reference_named, styles_with_gain
 from pipeline.style_space import StyleSpace
 from tests.tolerances import FLOAT32_KERNEL
 

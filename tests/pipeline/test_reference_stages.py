@@ -10,16 +10,16 @@ from torch.nn import functional as F
 import storage
 from pipeline import config as configs
 from pipeline.config import ChannelDirectionsConfig, OptimizedLatentsConfig, StyleDirectionsConfig
-from pipeline.edit_loss import EditLoss, EditWeights
-from pipeline.errors import MissingInputError, PipelineError
-from pipeline.models.clip import Clip
-from pipeline.pack import Pack
-from pipeline.published_differences import (
+from pipeline.directions.differences import measured_positions
+from pipeline.directions.published_differences import (
     is_published,
-    measured_positions,
     sum_published_differences,
     truncated_styles,
 )
+from pipeline.errors import MissingInputError, PipelineError
+from pipeline.models.clip import Clip
+from pipeline.optimization.edit_loss import EditLoss, EditWeights
+from pipeline.packs.pack import Pack
 from pipeline.reference import CONCERNS, CORRECTED, OFFICIAL, Reference, reference_named, styles_with_gain
 from pipeline.stages import style_directions
 from pipeline.stages import style_statistics as statistics_stage
@@ -27,7 +27,7 @@ from pipeline.stages.dataset import compute_images
 from pipeline.style_space import StyleSpace
 from storage import Store
 from tests.conftest import TINY_CLIP
-from tests.pipeline import test_mapper_training, test_optimization
+from tests.pipeline.optimization import test_latents, test_mappers
 from tests.pipeline.stages.test_style_directions import TEXT, hand_table
 from tests.tolerances import FLOAT32_KERNEL, FLOAT32_STORED, GREY_LEVEL, KEPT_ACTIVATIONS
 
@@ -251,9 +251,9 @@ def test_raw_box_on_sizes_it_cannot_do_says_so(tiny_pack: Pack):
 
 @pytest.mark.parametrize("reduction", ["sum", "mean"])
 def test_optimizers_l2_is_reduced_as_said(reduction: str, tiny_pack: Pack):
-    config = OptimizedLatentsConfig(**{**test_optimization.SHORT.model_dump(), "l2_reduction": reduction})
-    (pair,) = test_optimization.make_pairs(tiny_pack, num_latents=1)[:1]
-    (outcome,) = test_optimization.run(tiny_pack, [pair], config)
+    config = OptimizedLatentsConfig(**{**test_latents.SHORT.model_dump(), "l2_reduction": reduction})
+    (pair,) = test_latents.make_pairs(tiny_pack, num_latents=1)[:1]
+    (outcome,) = test_latents.run(tiny_pack, [pair], config)
     assert outcome.vector is not None
     moves = (torch.from_numpy(outcome.vector) - pair.w_plus.reshape(-1)).square()
     wanted = float(moves.sum()) if reduction == "sum" else float(moves.sum()) / moves.numel()
@@ -265,8 +265,8 @@ def test_mappers_l2_is_reduced_as_said(kind: str, tiny_pack: Pack):
     terms = {}
     for reduction in ("mean", "sum"):
         changes = {"kind": kind, "l2_reduction": reduction, "num_steps": 1}
-        config = test_mapper_training.SHORT.model_copy(update=changes)
-        trained = test_mapper_training.train(tiny_pack, test_mapper_training.make_tasks(tiny_pack)[:1], config)[0]
+        config = test_mappers.SHORT.model_copy(update=changes)
+        trained = test_mappers.train(tiny_pack, test_mappers.make_tasks(tiny_pack)[:1], config)[0]
         terms[reduction] = next(losses for split, step, losses in trained.curve if split == "validation" and step == 0)
     space = tiny_pack.generator.space
     if kind == "levels":

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 
+from pipeline.checkpoints.drawing_check import check_generator
 from pipeline.checkpoints.import_pack import PREVIEW_FILE, ImportOptions, import_pack
-from pipeline.checkpoints.self_test import check_generator
 from pipeline.errors import CheckpointError, PackError, PipelineError
 from pipeline.models.stylegan2 import Generator, GeneratorConfig
-from pipeline.pack import DIRECTIONS_FILE, STATISTICS_FILE, Pack
+from pipeline.packs.pack import DIRECTIONS_FILE, STATISTICS_FILE, Pack
 from storage import Store, decode_image
 from tests.pipeline.checkpoints import nvlabs_files as nv
 from tests.pipeline.checkpoints import rosinality_files as ro

@@ -10,8 +10,8 @@ from pipeline.checkpoints.foreign_file import read_foreign_file
 from pipeline.checkpoints.generator_state import W_AVG_SEEDS, ImportedGenerator
 from pipeline.checkpoints.rosinality import read_rosinality
 from pipeline.errors import CheckpointError
+from pipeline.models.sampling import sample_z
 from pipeline.models.stylegan2 import Generator
-from pipeline.sampling import sample_z
 from tests.pipeline.checkpoints import rosinality_files as ro
 from tests.tolerances import IMPORTED_NETWORK
 

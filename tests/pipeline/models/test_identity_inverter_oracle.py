@@ -8,7 +8,7 @@ import torch
 
 from pipeline.errors import PackError
 from pipeline.models.residual_encoder import ResidualEncoder
-from pipeline.pack import Pack
+from pipeline.packs.pack import Pack
 from storage import Store
 from tests.conftest import TINY_CONFIGS, write_tiny_pack
 

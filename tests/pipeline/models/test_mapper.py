@@ -4,8 +4,8 @@ from safetensors.torch import save
 
 from pipeline.errors import PipelineError
 from pipeline.models.mapper import MapperBank, MapperConfig, level_rows, load_mapper, make_mapper, moved_latents
-from pipeline.pack import Pack
-from pipeline.sampling import sample_w_plus
+from pipeline.models.sampling import sample_w_plus
+from pipeline.packs.pack import Pack
 from pipeline.style_space import StyleSpace
 from tests.tolerances import BATCH_INDEPENDENT
 

@@ -9,11 +9,11 @@ from torch import Tensor
 import storage
 from kernels import ChannelDirection, DirectionSums
 from pipeline.config import ChannelDirectionsConfig, StyleStatisticsConfig
-from pipeline.differences import editable_positions, image_styles
+from pipeline.directions.differences import editable_positions, image_styles
 from pipeline.models import stylegan2
-from pipeline.pack import Pack
-from pipeline.sampling import sample_w_plus
-from pipeline.shard import Input, ShardReport, close_stage, find_input
+from pipeline.models.sampling import sample_w_plus
+from pipeline.packs.pack import Pack
+from pipeline.runs.shard import Input, ShardReport, close_stage, find_input
 from pipeline.stages import channel_directions as stage
 from pipeline.stages import style_statistics as statistics_stage
 from storage import Store

@@ -16,10 +16,10 @@ from pipeline.config import (
 )
 from pipeline.errors import MissingInputError, PipelineError, PromptError
 from pipeline.models.mapper import load_mapper, moved_latents
-from pipeline.pack import Pack
+from pipeline.packs.pack import Pack
 from pipeline.prompts import Prompt, check_prompts, of_method
+from pipeline.runs.shard import Input, ShardReport, close_stage, find_input, part_path
 from pipeline.schemas import LATENTS, vectors_of
-from pipeline.shard import Input, ShardReport, close_stage, find_input, part_path
 from pipeline.stages import dataset, edited_latents, latents, mappers, optimized_latents, style_directions
 from storage import Store
 from tests.pipeline.stages.test_style_directions import hand_table

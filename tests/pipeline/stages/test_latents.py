@@ -4,7 +4,7 @@ import torch
 
 import storage
 from pipeline.config import LatentsConfig
-from pipeline.pack import Pack
+from pipeline.packs.pack import Pack
 from pipeline.schemas import shape_of
 from pipeline.stages.latents import STAGE, compute_latents, latents_num_shards, run_latents_shard
 from storage import ConflictError, Store

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from pipeline.config import LatentsConfig, MappersConfig
-from pipeline.pack import Pack
+from pipeline.packs.pack import Pack
 from pipeline.prompts import check_prompts
-from pipeline.shard import ShardReport, close_stage, find_input
+from pipeline.runs.shard import ShardReport, close_stage, find_input
 from pipeline.stages import latents, mappers
 from storage import ConflictError, Store
 from tests.threads import torch_threads
@@ -73,7 +73,7 @@ def test_run_mappers_again_does_nothing_and_other_settings_are_refused(tiny_pack
 
 
 def test_run_mappers_description_says_what_was_built(tiny_pack_uri: str, tmp_path: Path):
-    from pipeline.shard import part_path
+    from pipeline.runs.shard import part_path
     from storage import read_table
 
     train(tiny_pack_uri, tmp_path, num_steps=2, kind="levels", fine=False, residual_scale=0.2)

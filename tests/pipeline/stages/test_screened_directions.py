@@ -7,16 +7,16 @@ from torch import Tensor
 import storage
 from kernels import DirectionSums
 from pipeline.config import ScreeningConfig
-from pipeline.differences import editable_positions, image_styles
+from pipeline.directions.differences import editable_positions, image_styles
+from pipeline.directions.slopes import Slopes
+from pipeline.directions.statistics import Statistics
 from pipeline.errors import PromptError
-from pipeline.pack import Pack
+from pipeline.packs.pack import Pack
 from pipeline.prompts import check_prompts
-from pipeline.shard import ShardReport, close_stage, find_input
-from pipeline.slopes import Slopes
+from pipeline.runs.shard import ShardReport, close_stage, find_input
 from pipeline.stages import screened_directions as stage
 from pipeline.stages.channel_directions import compute_channel_directions
 from pipeline.stages.screened_directions import Screening, accepts
-from pipeline.statistics import Statistics
 from storage import Store
 from tests.conftest import PROMPT_ROWS
 from tests.mortal_store import Killed, MortalStore

@@ -6,15 +6,12 @@ import torch
 
 import storage
 from pipeline.config import StyleDirectionsConfig
+from pipeline.directions.direction import compute_style_direction
+from pipeline.directions.table import ChannelTable, load_channel_table
 from pipeline.errors import MissingInputError
-from pipeline.pack import Pack
+from pipeline.packs.pack import Pack
 from pipeline.prompts import check_prompts
-from pipeline.stages.style_directions import (
-    ChannelTable,
-    compute_style_direction,
-    load_channel_table,
-    run_style_directions_shard,
-)
+from pipeline.stages.style_directions import run_style_directions_shard
 from storage import Store
 from tests.conftest import PROMPT_ROWS
 

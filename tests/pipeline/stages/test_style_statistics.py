@@ -3,8 +3,8 @@ import pytest
 
 import storage
 from pipeline.config import StyleStatisticsConfig
-from pipeline.pack import Pack
-from pipeline.sampling import sample_w_plus
+from pipeline.models.sampling import sample_w_plus
+from pipeline.packs.pack import Pack
 from pipeline.stages.style_statistics import (
     STAGE,
     run_style_moments_shard,

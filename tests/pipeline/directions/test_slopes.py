@@ -3,9 +3,9 @@ import torch
 from torch import Tensor
 
 from kernels import DirectionSums, Probes, probe_rows, unit_vectors
-from pipeline.differences import editable_positions, image_styles
-from pipeline.pack import Pack
-from pipeline.slopes import Slopes, sum_slopes
+from pipeline.directions.differences import editable_positions, image_styles
+from pipeline.directions.slopes import Slopes, sum_slopes
+from pipeline.packs.pack import Pack
 from tests.tolerances import FINITE_DIFFERENCE, KEPT_ACTIVATIONS
 
 TEXTS = unit_vectors(torch.randn(2, 16, generator=torch.Generator().manual_seed(1)))

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from pipeline.cores import map_on_cores
+from pipeline.machine.cores import map_on_cores
 from tests.threads import torch_threads
 
 CPU = torch.device("cpu")

@@ -3,9 +3,9 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from pipeline import batch_size
-from pipeline.batch_size import MEMORY_SHARE, choose_batch_size, render_bytes
-from pipeline.pack import Pack
+from pipeline.machine import batch_size
+from pipeline.machine.batch_size import MEMORY_SHARE, choose_batch_size, render_bytes
+from pipeline.packs.pack import Pack
 from tests.threads import torch_threads
 
 

@@ -9,12 +9,18 @@ import pytest
 SETTING = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 VARIABLES = ("THP_MEM_ALLOC_ENABLE", "MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "MALLOC_ARENA_MAX")
 HUGE_KIB = """
-import re, pipeline, torch
+import re
+from pipeline.machine.memory import keep_memory
+keep_memory()
+import torch
 x = torch.zeros(2**24) + 1  # 64 MiB
 print(re.search(r"AnonHugePages: +([0-9]+) kB", open("/proc/self/smaps_rollup").read())[1])
 """
 FAULTS = """
-import resource, threading, pipeline, torch
+import resource, threading
+from pipeline.machine.memory import keep_memory
+keep_memory()
+import torch
 def faults():
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 def work():

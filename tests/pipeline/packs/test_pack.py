@@ -5,7 +5,7 @@ import torch
 
 from pipeline.errors import PackError, PromptError
 from pipeline.models.clip import check_activation, load_open_clip
-from pipeline.pack import Pack, built_in_packs, load_pack
+from pipeline.packs.pack import Pack, built_in_packs, load_pack
 from storage import Store
 from tests.conftest import write_tiny_pack
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from kernels import DirectionSums, Probes
 from kernels.direction_sums import FRACTION_BITS
-from pipeline.differences import editable_positions
+from pipeline.directions.differences import editable_positions
 from pipeline.models.clip import Clip
 from pipeline.models.stylegan2 import Generator
 

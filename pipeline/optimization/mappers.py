@@ -21,10 +21,10 @@ from timm.optim.lookahead import Lookahead
 from torch import Tensor
 
 from pipeline.config import MappersConfig
-from pipeline.edit_loss import EditLoss, SourceEmbeddings, TextTarget, direction_similarity, weight_rows
 from pipeline.errors import PipelineError
 from pipeline.models.mapper import LEVELS, MapperBank, MapperConfig, make_mapper
 from pipeline.models.stylegan2 import Generator
+from pipeline.optimization.edit_loss import EditLoss, SourceEmbeddings, TextTarget, direction_similarity, weight_rows
 
 BETAS, EPS = (0.95, 0.999), 1e-5  # the published optimiser's
 LOOKAHEAD_ALPHA, LOOKAHEAD_STEPS = 0.5, 6

@@ -2,7 +2,8 @@ import pytest
 import torch
 
 from kernels import unit_vectors
-from pipeline.edit_loss import (
+from pipeline.errors import PromptError
+from pipeline.optimization.edit_loss import (
     EditLoss,
     EditWeights,
     direction_similarity,
@@ -10,8 +11,7 @@ from pipeline.edit_loss import (
     resolve_weights,
     text_target,
 )
-from pipeline.errors import PromptError
-from pipeline.pack import Pack
+from pipeline.packs.pack import Pack
 from pipeline.prompts import check_prompts
 from tests.tolerances import BATCH_INDEPENDENT
 

@@ -19,8 +19,9 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from pipeline.config import OptimizedLatentsConfig
-from pipeline.edit_loss import EditLoss, EditWeights, SourceEmbeddings, TextTarget, weight_rows
 from pipeline.models.stylegan2 import Generator
+from pipeline.optimization.edit_loss import EditLoss, EditWeights, SourceEmbeddings, TextTarget, weight_rows
+from pipeline.pixels import to_rgb_arrays
 
 FINITE = "must stay finite"
 
@@ -313,5 +314,4 @@ def _stop(slot: _Slot, config: OptimizedLatentsConfig) -> str | None:
 
 
 def _picture(image: Float[Tensor, "3 r r"]) -> UInt8[np.ndarray, "r r 3"]:
-    pixels = ((image + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
-    return pixels.permute(1, 2, 0).cpu().numpy()
+    return to_rgb_arrays(image[None])[0]

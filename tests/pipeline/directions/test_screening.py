@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from kernels import DirectionSums, unit_vectors
-from pipeline.channel_score import Rule
-from pipeline.screening import Round, ScreeningRule, measured_directions, plan_round, still_open
-from pipeline.slopes import Slopes
+from pipeline.directions.score import Rule
+from pipeline.directions.screening import Round, ScreeningRule, measured_directions, plan_round, still_open
+from pipeline.directions.slopes import Slopes
 
 TEXT = torch.eye(16)[0]
 ROUNDS = (Round(2, 1, False), Round(1, 3, False), Round(2, 8, True))

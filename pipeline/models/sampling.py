@@ -21,13 +21,3 @@ def sample_w_plus(
     device = generator.mapping.w_avg.device
     with torch.no_grad():
         return generator.map(sample_z(seeds, generator.config.z_dim).to(device), psi=psi, cutoff=cutoff)
-
-
-def shard_bounds(total: int, shard_size: int, shard: int) -> range:
-    """Items of a shard when ``total`` items are cut into pieces of ``shard_size``."""
-    return range(shard * shard_size, min((shard + 1) * shard_size, total))
-
-
-def count_shards(total: int, shard_size: int) -> int:
-    """How many shards ``total`` items make."""
-    return -(-total // shard_size)

@@ -10,7 +10,7 @@ import storage
 from pipeline import __version__
 from pipeline.config import StageConfig
 from pipeline.errors import MissingInputError
-from pipeline.pack import Pack
+from pipeline.packs.pack import Pack
 from storage import Store
 
 # which command makes an artifact, for messages
@@ -206,6 +206,16 @@ def find_optional_input(stage: str, *stores: Store | None) -> Input | None:
 
 def _remedy(stage: str) -> str:
     return f"Run `styleclip {MADE_BY[stage]}` on this run, or name the run that has them with --inputs."
+
+
+def shard_bounds(total: int, shard_size: int, shard: int) -> range:
+    """Items of a shard when ``total`` items are cut into pieces of ``shard_size``."""
+    return range(shard * shard_size, min((shard + 1) * shard_size, total))
+
+
+def count_shards(total: int, shard_size: int) -> int:
+    """How many shards ``total`` items make."""
+    return -(-total // shard_size)
 
 
 def part_path(stage: str, shard: int) -> str:

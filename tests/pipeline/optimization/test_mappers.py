@@ -4,12 +4,12 @@ import pytest
 import torch
 
 from pipeline.config import MappersConfig, recommended
-from pipeline.edit_loss import EditLoss, EditWeights, TextTarget, text_target
 from pipeline.errors import PipelineError
-from pipeline.mapper_training import Task, TrainedMapper, batch_rows, mapper_config, split_latents, train_mappers
-from pipeline.pack import Pack, load_pack
+from pipeline.models.sampling import sample_w_plus
+from pipeline.optimization.edit_loss import EditLoss, EditWeights, TextTarget, text_target
+from pipeline.optimization.mappers import Task, TrainedMapper, batch_rows, mapper_config, split_latents, train_mappers
+from pipeline.packs.pack import Pack, load_pack
 from pipeline.prompts import check_prompts
-from pipeline.sampling import sample_w_plus
 from tests.tolerances import OPTIMIZED
 
 ROWS = [

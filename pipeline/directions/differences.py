@@ -12,10 +12,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from kernels import DirectionSums
-from pipeline.cores import map_on_cores
+from pipeline.config import ChannelDirectionsConfig
+from pipeline.machine.cores import map_on_cores
 from pipeline.models.clip import Clip
+from pipeline.models.sampling import sample_w_plus
 from pipeline.models.stylegan2 import Activations, Generator
-from pipeline.sampling import sample_w_plus
+from pipeline.reference import LAST_PUBLISHED_LAYER
 from pipeline.style_space import StyleSpace
 
 IMAGES_TOGETHER = 8  # images of one batch, counted from the first: the same groups in every split into shards
@@ -31,6 +33,14 @@ def image_styles(generator: Generator, seeds: Sequence[int], *, psi: float) -> F
 def editable_positions(space: StyleSpace) -> list[int]:
     """Positions of all convolution channels, layer by layer."""
     return [p for layer in space.editable for p in range(layer.offset, layer.slice.stop)]
+
+
+def measured_positions(config: ChannelDirectionsConfig, space: StyleSpace) -> list[int]:
+    """Positions of the channels to measure: all convolution channels, or those up to the published last layer."""
+    if config.relevance_layers == "all_conv":
+        return editable_positions(space)
+    layers = [layer for layer in space.editable if layer.index <= LAST_PUBLISHED_LAYER]
+    return [p for layer in layers for p in range(layer.offset, layer.slice.stop)]
 
 
 def embedding_width(generator: Generator, clip: Clip) -> int:

@@ -50,8 +50,8 @@ def choose_batch_size(generator: Generator, requested: int | None = None, *, gra
     """Renders at a time: the user's number, else the largest power of two that fits a quarter of the free memory.
 
     A CPU stops at 16, where its caches end, a GPU at 512. Without gradients a CPU works at a batch on each of torch's
-    threads (``pipeline/cores.py``), and each gets its part of the memory. Powers of two keep the number the same while
-    the free memory moves a little. The choice is logged. It changes results by float rounding only.
+    threads (``pipeline/machine/cores.py``), and each gets its part of the memory. Powers of two keep the number the
+    same while the free memory moves a little. The choice is logged. It changes results by float rounding only.
 
     Args:
         generator: says how large a render is, and where it runs.

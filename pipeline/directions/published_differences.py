@@ -1,7 +1,7 @@
 """Differences of +- renders as the published code measures them, each departure on its own switch.
 
-What ``pipeline/differences.py`` does by the paper, with other base images: a channel may move around its mean, and
-channels measured before it may have been left at theirs. Letters: n image, s style, d CLIP width.
+What ``pipeline/directions/differences.py`` does by the paper, with other base images: a channel may move around its
+mean, and channels measured before it may have been left at theirs. Letters: n image, s style, d CLIP width.
 """
 
 from collections.abc import Sequence
@@ -12,20 +12,11 @@ from torch import Tensor
 
 from kernels import DirectionSums
 from pipeline.config import ChannelDirectionsConfig
-from pipeline.differences import IMAGES_TOGETHER, editable_positions, embedding_width
+from pipeline.directions.differences import IMAGES_TOGETHER, embedding_width, measured_positions
 from pipeline.models.clip import Clip
+from pipeline.models.sampling import sample_w_plus
 from pipeline.models.stylegan2 import Activations, Generator
-from pipeline.reference import LAST_PUBLISHED_LAYER, to_uint8
-from pipeline.sampling import sample_w_plus
-from pipeline.style_space import StyleSpace
-
-
-def measured_positions(config: ChannelDirectionsConfig, space: StyleSpace) -> list[int]:
-    """Positions of the channels to measure: all convolution channels, or those up to the published last layer."""
-    if config.relevance_layers == "all_conv":
-        return editable_positions(space)
-    layers = [layer for layer in space.editable if layer.index <= LAST_PUBLISHED_LAYER]
-    return [p for layer in layers for p in range(layer.offset, layer.slice.stop)]
+from pipeline.pixels import from_uint8, to_uint8
 
 
 def is_published(config: ChannelDirectionsConfig) -> bool:
@@ -110,6 +101,6 @@ def _difference(
     moved[len(base) :, position] -= distance
     images = generator.render(moved, since=below)
     if config.uint8 != "round":
-        images = to_uint8(images, config.uint8).float() / 127.5 - 1
+        images = from_uint8(to_uint8(images, config.uint8))
     plus, minus = clip.encode_images(images).split(len(base))
     return plus - minus

@@ -15,7 +15,7 @@ from pipeline.config import ClipPreprocess
 from pipeline.errors import PipelineError, PromptError
 from pipeline.models.clip import Clip
 from pipeline.models.identity import IdentityNetwork
-from pipeline.pack import Pack
+from pipeline.packs.pack import Pack
 from pipeline.prompts import Prompt, templates
 from pipeline.reference import BOX, raw_box_preprocess
 

@@ -7,8 +7,9 @@ from torch.nn import functional as F
 
 from pipeline.errors import CheckpointError
 from pipeline.models.banded_rendering import render_banded
+from pipeline.models.sampling import sample_w_plus
 from pipeline.models.stylegan2 import Generator
-from pipeline.sampling import sample_w_plus
+from pipeline.pixels import to_uint8
 
 SEEDS = (0, 1, 2, 3)
 PSI = 0.7
@@ -44,5 +45,4 @@ def check_generator(generator: Generator, *, source: str) -> UInt8[Tensor, "h w 
     if all(torch.equal(images[0], image) for image in images[1:]):
         raise CheckpointError(f"{source}: a generator must draw different images; seeds 0 to 3 give the same one.")
     rows = [torch.cat(images[i : i + 2], dim=2) for i in (0, 2)]
-    sheet = torch.cat(rows, dim=1).permute(1, 2, 0)
-    return ((sheet.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+    return to_uint8(torch.cat(rows, dim=1)[None])[0].permute(1, 2, 0)

@@ -1,9 +1,9 @@
 """Which channels to measure for a prompt, and with how many images: the decisions of the screened mode.
 
-Slopes (``pipeline.slopes``) say how far every channel reaches along the text; those that reach farthest are measured
-with one +- 5 sigma difference each; round by round fewer of them, the best by the score that decides, get more images,
-and in the end only those whose place among the kept is still open. What has been measured for one prompt serves all
-later ones, because a channel's direction does not depend on the prompt.
+Slopes (``pipeline.directions.slopes``) say how far every channel reaches along the text; those that reach farthest are
+measured with one +- 5 sigma difference each; round by round fewer of them, the best by the score that decides, get more
+images, and in the end only those whose place among the kept is still open. What has been measured for one prompt serves
+all later ones, because a channel's direction does not depend on the prompt.
 
 Letters: c editable channel, d CLIP width, p prompt.
 """
@@ -16,8 +16,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from kernels import ChannelDirection, DirectionSums, unit_vectors
-from pipeline.channel_score import EFFECT_POWER, Rule, channel_score
-from pipeline.slopes import Slopes
+from pipeline.directions.score import EFFECT_POWER, Rule, channel_score
+from pipeline.directions.slopes import Slopes
 
 
 class Round(NamedTuple):

@@ -4,11 +4,11 @@ import torch
 from torch import Tensor
 
 from pipeline.config import OptimizedLatentsConfig, recommended
-from pipeline.edit_loss import EditLoss, EditWeights, TextTarget, text_target
-from pipeline.optimization import Outcome, Pair, learning_rate, optimize, pair_seed
-from pipeline.pack import Pack
+from pipeline.models.sampling import sample_w_plus
+from pipeline.optimization.edit_loss import EditLoss, EditWeights, TextTarget, text_target
+from pipeline.optimization.latents import Outcome, Pair, learning_rate, optimize, pair_seed
+from pipeline.packs.pack import Pack
 from pipeline.prompts import check_prompts
-from pipeline.sampling import sample_w_plus
 from tests.tolerances import OPTIMIZED
 
 ROWS = [

@@ -1,0 +1,1 @@
+"""What depends on the machine: batch sizes, cores, kept memory."""

@@ -1,0 +1,1 @@
+"""Whatever descends a loss: latents of single images, and the networks that edit any image."""
