@@ -30,7 +30,7 @@ from torch import Tensor
 from examples.peeps.captions import WORDS
 from examples.peeps.domain import ATTRIBUTES
 from kernels import unit_vectors
-from pipeline.config import ChannelDirectionsConfig, ScreeningConfig, StyleDirectionsConfig, StyleStatisticsConfig
+from pipeline.config import ChannelDirectionsConfig, Rule, ScreeningConfig, StyleDirectionsConfig, StyleStatisticsConfig
 from pipeline.directions.direction import compute_style_direction
 from pipeline.directions.statistics import find_statistics
 from pipeline.directions.table import ChannelTable, load_channel_table, load_screened_table
@@ -43,7 +43,6 @@ from pipeline.stages import channel_directions as exact_stage
 from pipeline.stages import screened_directions as screened_stage
 from pipeline.stages import style_statistics as statistics_stage
 from pipeline.stages.screened_directions import Screening
-from pipeline.stages.style_directions import Rule
 from storage import Store
 
 RESULTS = Path(__file__).parent

@@ -1,7 +1,7 @@
 """The ``styleclip`` command: one sub-command per flow with the flow's own parameters, and ``pack``.
 
-A command's options are read off the flow's signature, so the two cannot drift apart. Prefect and torch are imported
-only when a command runs.
+Without ``PREFECT_API_URL`` a command runs in this process, with progress on the terminal; with it, as a Prefect run.
+torch and Prefect are imported when the work starts, not for help or for what the user got wrong.
 """
 
 import importlib
@@ -9,160 +9,223 @@ import inspect
 import logging
 import os
 import sys
-from collections.abc import Callable
-from typing import Annotated, Any, get_args, get_origin, get_type_hints
+from datetime import datetime
+from types import UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
 
 import typer
 from rich.console import Console
+from rich.logging import RichHandler
 from rich.markup import escape
-from rich.table import Table
 from rich.text import Text
 
+from flows.commands import COMMANDS, Command, Request, fill_places
+from flows.engine import ENGINE, Local
 from flows.pack_cli import pack_app
-from pipeline.machine.memory import keep_memory
+from flows.parameters import Parameter
+from flows.progress import Bars, Lines
+from pipeline.errors import ParameterError, PipelineError
 
-# command -> its line in `styleclip --help`, which must not have to import torch and prefect
-FLOWS = {
-    "edit-dataset": "The whole chain: prompts and seeds to a scored dataset of edited images.",
-    "sample-latents": "Latents from seeds.",
-    "import-latents": "Latents from a file of w_plus that other tools wrote.",
-    "style-statistics": "Mean and standard deviation of every style channel.",
-    "channel-directions": "What every style channel does to CLIP's embedding.",
-    "global-directions": "Prompts to directions in StyleSpace.",
-    "optimize-latents": "A search for the latent of every pair of latent and prompt.",
-    "train-mappers": "One small network per prompt that edits any latent.",
-    "edit-latents": "Every latent with every edit, from the prompts' methods.",
-    "render-dataset": "Originals and edits as labelled images.",
-    "score-edits": "CLIP scores of every edited image.",
-    "report": "Contact sheet and summary of a run.",
-}
-
-app = typer.Typer(
-    name="styleclip",
-    help="Text-driven editing of StyleGAN images in batches. Start with `styleclip edit-dataset --help`.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
+MODULES = (  # in the order in which `styleclip --help` lists them
+    "edit_dataset",
+    "sample_latents",
+    "import_latents",
+    "style_statistics",
+    "channel_directions",
+    "global_directions",
+    "optimize_latents",
+    "train_mappers",
+    "edit_latents",
+    "render_dataset",
+    "score_edits",
+    "report",
 )
-app.add_typer(pack_app, name="pack")
+REMOTE_CLIENTS = ("botocore", "aiobotocore", "aiohttp", "google", "gcsfs", "azure")  # their errors name the remedy
+HUGE = 2**31  # limits from here on are not shown in help
+VERBOSE = typer.Option("--verbose", "-v", help="Show the log of every shard.")
+
 console = Console(markup=False)  # names and messages hold brackets of their own, as in [n, 18, 512]
 errors = Console(stderr=True, markup=False)
+log = logging.getLogger("styleclip")
 
 
-def _set_prefect_defaults() -> None:
-    """No telemetry, and time for a busy machine to start Prefect's temporary server; the user's own settings win."""
-    os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
-    os.environ.setdefault("DO_NOT_TRACK", "1")
-    os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "180")
+def load_commands() -> dict[str, Command]:
+    """All commands by name, in the order of the list."""
+    for module in MODULES:
+        importlib.import_module(f"flows.{module}")
+    return {name: COMMANDS[name] for name in (module.replace("_", "-") for module in MODULES)}
 
 
-def load_flow(name: str) -> Any:
-    """The Prefect flow of a command name."""
-    module = importlib.import_module(f"flows.{name.replace('-', '_')}")
-    return getattr(module, name.replace("-", "_"))
+def build_app() -> typer.Typer:
+    """The command line with every command."""
+    app = typer.Typer(
+        name="styleclip",
+        help="Text-driven editing of StyleGAN images in batches. Start with `styleclip edit-dataset --help`.",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+    )
+    for name, command in load_commands().items():
+        app.command(name, short_help=command.summary, help=command.description)(_typer_function(command))
+    app.add_typer(pack_app, name="pack")
+    return app
 
 
-def command_for(name: str) -> Callable[..., None]:
-    """A typer command with the flow's parameters, descriptions and limits."""
-    function = load_flow(name).fn
-    hints = get_type_hints(function, include_extras=True)
-    parameters = [
-        parameter.replace(annotation=_option(hints[key]), kind=inspect.Parameter.KEYWORD_ONLY)
-        for key, parameter in inspect.signature(function).parameters.items()
-    ]
+def _typer_function(command: Command) -> Any:
+    """A function with the command's parameters as typer options."""
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    options = [inspect.Parameter(p.name, keyword, default=p.default, annotation=_option(p)) for p in command.parameters]
+    verbose = inspect.Parameter("verbose", keyword, default=False, annotation=Annotated[bool, VERBOSE])
 
-    def command(**values: Any) -> None:
-        _run(name, values)
+    def function(verbose: bool = False, **values: Any) -> None:
+        run(command, values, verbose=verbose)
 
-    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    command.__doc__ = function.__doc__
-    return command
+    function.__signature__ = inspect.Signature([*options, verbose])  # type: ignore[attr-defined]
+    return function
 
 
-def _option(annotation: Any) -> Any:
-    """``Annotated[T, Field(...)]`` as the typer option with the same help and limits."""
-    assert get_origin(annotation) is Annotated
-    kind, field = get_args(annotation)[:2]
-    if dict in {get_origin(a) for b in get_args(kind) for a in get_args(b)}:
-        kind = str  # rows can be given in Prefect only; here a prompt list is a file
-    limits = {
-        bound: getattr(item, attribute)
-        for item in field.metadata
-        for attribute, bound in (("ge", "min"), ("le", "max"))
-        if hasattr(item, attribute)
-    }
-    return Annotated[kind, typer.Option(help=escape(field.description), **limits)]
+def _option(parameter: Parameter) -> Any:
+    """A parameter as a typer option: same name, help, limits and default."""
+    kind, limits = _plain_type(parameter.annotation)
+    if get_origin(kind) is tuple:
+        kind, limits = list[str], {}  # several numbers: repeated, or in one word with commas
+    help_text = parameter.description
+    shown: Any = True if parameter.shown is None else parameter.shown
+    if not parameter.required and parameter.default is None:
+        kind = kind | None
+        shown = False if parameter.shown is None else parameter.shown
+    return Annotated[kind, typer.Option(help=escape(help_text), show_default=shown, **limits)]
+
+
+def _plain_type(annotation: Any) -> tuple[Any, dict[str, Any]]:
+    """The type under annotations and unions with None, and its limits as typer knows them."""
+    limits: dict[str, Any] = {}
+    while True:
+        if get_origin(annotation) is Annotated:
+            annotation, *marks = get_args(annotation)
+            for mark in marks:
+                for item in (mark, *getattr(mark, "metadata", ())):
+                    limits |= {to: getattr(item, at) for at, to in (("ge", "min"), ("le", "max")) if hasattr(item, at)}
+        elif get_origin(annotation) in (Union, UnionType):
+            kinds = [kind for kind in get_args(annotation) if kind is not type(None)]
+            annotation = kinds[0]  # rows of a prompt list can be given in Prefect only; here it is a file
+        else:
+            shown = {to: limit for to, limit in limits.items() if limit < HUGE}
+            return annotation, shown if annotation in (int, float) else {}
+
+
+def _numbers(parameter: Parameter, given: list[str] | None) -> list[float] | None:
+    """``--strengths 6,10`` and ``--strengths 6 --strengths 10`` alike."""
+    if given is None:
+        return None
+    words = [word for text in given for word in text.replace(",", " ").replace(";", " ").split()]
+    try:
+        return [float(word) for word in words]
+    except ValueError as error:
+        option = "--" + parameter.name.replace("_", "-")
+        raise ParameterError(f"{option} must be numbers, as in `{option} 6,10`; got {', '.join(given)!r}.") from error
+
+
+def run(command: Command, values: dict[str, Any], *, verbose: bool = False) -> None:
+    """Run a command; what the user got wrong is one line on stderr and exit code 2, what we got wrong a traceback."""
+    from flows.environment import check_places, check_server
+
+    try:
+        for parameter in command.parameters:
+            if get_origin(_plain_type(parameter.annotation)[0]) is tuple:
+                values[parameter.name] = _numbers(parameter, values[parameter.name])
+        request = command.check(values)
+        if os.environ.get("PREFECT_API_URL"):
+            check_server(os.environ["PREFECT_API_URL"])
+            result = _run_in_prefect(command, request)
+        else:
+            now = datetime.now()
+            request = fill_places(request, flow_run=f"{command.name}-{now:%Y%m%d-%H%M%S}", when=now)
+            check_places(request)
+            result = _run_here(command, request, verbose=verbose)
+    except typer.Exit:
+        raise
+    except Exception as error:
+        if not _is_expected(error):
+            raise
+        errors.print(Text("error: ", "bold red") + Text(_one_line(error)), soft_wrap=True)
+        raise typer.Exit(2) from error
+    except KeyboardInterrupt as error:
+        errors.print("stopped; finished shards are kept, the same command goes on from them", soft_wrap=True)
+        raise typer.Exit(130) from error
+    _close(command, request, result)
+
+
+def _is_expected(error: BaseException) -> bool:
+    """Whether it says what the user can do, and its traceback nothing more."""
+    from storage import StorageError
+
+    of_client = type(error).__module__.split(".")[0] in REMOTE_CLIENTS
+    return of_client or isinstance(error, PipelineError | StorageError | OSError)
+
+
+def _one_line(error: BaseException) -> str:
+    text = " ".join(str(error).split())
+    if isinstance(error, OSError) and not isinstance(error, PipelineError):
+        return f"{text}. Mend what it names (space, rights, connection) and run the same command again."
+    return text
+
+
+def _run_here(command: Command, request: Request, *, verbose: bool) -> dict[str, Any]:
+    """In this process."""
+    from pipeline.machine.memory import keep_memory
+
+    keep_memory()
+    handler = RichHandler(console=errors, show_path=False, show_level=True, markup=False)
+    handler.setLevel(logging.INFO if verbose else logging.WARNING)
+    for name in ("styleclip", "pipeline"):
+        logging.getLogger(name).setLevel(logging.INFO)
+        logging.getLogger(name).addHandler(handler)
+    bars = Bars(errors) if errors.is_terminal and not verbose else Lines(errors)
+    ENGINE.set(Local(bars))
+    return ENGINE.get().call(command, request)
 
 
 class _ExpectedErrors(logging.Filter):
     """Drops Prefect's traceback of an error that the command says in one line."""
 
-    def __init__(self, expected: tuple[type[BaseException], ...]) -> None:
-        super().__init__()
-        self.expected = expected
-
     def filter(self, record: logging.LogRecord) -> bool:
         """Whether the record is to be shown."""
-        return not (record.exc_info and isinstance(record.exc_info[1], self.expected))
+        error = record.exc_info[1] if record.exc_info else None
+        return error is None or not _is_expected(error)
 
 
-def _run(name: str, values: dict[str, Any]) -> None:
-    """Run a flow; what the user got wrong is one line on stderr and exit code 2, what we got wrong a traceback."""
-    from prefect.exceptions import ParameterTypeError
-    from pydantic import ValidationError
+def _run_in_prefect(command: Command, request: Request) -> dict[str, Any]:
+    """As a run of the server in ``PREFECT_API_URL``."""
+    os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+    os.environ.setdefault("DO_NOT_TRACK", "1")
+    from flows.deployments import FLOWS
 
-    from pipeline.errors import PipelineError
-    from storage import StorageError
-
-    expected = (PipelineError, StorageError, ValidationError, ParameterTypeError)
     for logger in ("prefect.flow_runs", "prefect.task_runs"):
-        logging.getLogger(logger).addFilter(_ExpectedErrors(expected))
-    try:
-        result = load_flow(name)(**values)
-    except expected as error:
-        errors.print(Text("error: ", "bold red") + Text(str(error)), soft_wrap=True)
-        raise typer.Exit(2) from error
-    if name in ("edit-dataset", "report"):
-        print_summary(values["run"])
-    if name == "edit-dataset" and result["failed_prompts"]:
+        logging.getLogger(logger).addFilter(_ExpectedErrors())
+    return FLOWS[command.name](**request.values)
+
+
+def _close(command: Command, request: Request, result: dict[str, Any]) -> None:
+    """The last lines: what there is, and where to look."""
+    from flows.summary import print_summary
+    from storage import Store
+
+    if command.name in ("edit-dataset", "report"):
+        print_summary(result["run"], console)
+    else:
+        again = " (nothing to do, it was all there)" if result["shards_skipped"] == result["shards"] else ""
+        console.print(f"{result['rows']:,} rows in {Store(result['run']).uri}/{result['stage']}{again}", soft_wrap=True)
+    if command.name == "edit-dataset" and result["shards_skipped"] >= result["shards"]:
+        console.print("nothing to do: the run is complete and unchanged")
+    if command.name == "edit-dataset" and result["failed_prompts"]:
         errors.print(f"{result['failed_prompts']} prompts failed, see the table", style="yellow")
 
 
-def print_summary(run: str) -> None:
-    """The summary of a run as a table: prompt, images, mean CLIP gain, and where the dataset is."""
-    from pipeline.stages.report import CONTACT_SHEET, SUMMARY_FILE
-    from storage import Store, read_table
-
-    store = Store(run)
-    table = Table(title=f"dataset: {store.uri}/dataset", title_justify="left")
-    for heading in ("prompt", "strength", "images", "mean CLIP gain", "path"):
-        justify = "left" if heading in ("prompt", "path") else "right"
-        table.add_column(heading, justify=justify, overflow="fold")
-    for row in read_table(store, SUMMARY_FILE).to_pylist():
-        if row["status"] == "ok":
-            gain = f"{row['mean_clip_gain']:+.3f}" if row["mean_clip_gain"] is not None else "-"
-            strength = "-" if row["strength"] is None else f"{row['strength']:g}"
-            table.add_row(row["prompt"], strength, str(row["images"]), gain, f"{run}/dataset")
-        else:
-            table.add_row(row["prompt"], "-", "0", "-", Text(row["error"], "red"))
-    console.print(table)
-    console.print(f"contact sheet: {store.uri}/{CONTACT_SHEET}", soft_wrap=True)
-    console.print(f'open it:       pandas.read_parquet("{store.uri}/dataset")', soft_wrap=True)
-
-
 def main() -> None:
-    """Entry point of the console script; builds only the command that was asked for."""
-    _set_prefect_defaults()
-    keep_memory()
-    asked = sys.argv[1] if len(sys.argv) > 1 else ""
-    for name, line in FLOWS.items():
-        app.command(name, help=None if name == asked else line)(command_for(name) if name == asked else _not_asked)
-    app()
-
-
-def _not_asked() -> None:
-    """Stand-in for a command that was not asked for: only its name and line are shown."""
+    """Entry point of the console script."""
+    build_app()()
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -1,57 +1,67 @@
-"""Flow ``edit-dataset``: the whole chain, prompts and seeds in, a scored dataset of edited images out."""
+"""The whole chain: prompts and seeds in, a scored dataset of edited images out."""
 
-from typing import Annotated, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
-from prefect import flow, get_run_logger
-from pydantic import Field
-
-from flows import parameters as p
-from flows.edit_latents import edit_latents
-from flows.global_directions import global_directions, load_prompts
-from flows.import_latents import import_latents
+from flows.commands import Request, command
+from flows.edit_latents import STRENGTHS, edit_latents
+from flows.engine import ENGINE
+from flows.global_directions import DIRECTIONS, global_directions
+from flows.import_latents import FILE, import_latents
 from flows.optimize_latents import optimize_latents
+from flows.parameters import MODE, PROMPTS, REFERENCE, RUN, RUN_ON, WORKERS, Uri, settings_of
+from flows.prompt_lists import load_prompts
 from flows.render_dataset import render_dataset
 from flows.report import report
-from flows.runners import open_run, use_pack
 from flows.sample_latents import sample_latents
 from flows.score_edits import score_edits
-from flows.train_mappers import mapper_settings, train_mappers
-from pipeline.directions.table import check_measured_as, load_channel_table
-from pipeline.prompts import of_method
-from pipeline.reference import reference_named
-from pipeline.stages import mappers
+from flows.train_mappers import train_mappers
+from pipeline.config import (
+    DatasetConfig,
+    EditDatasetConfig,
+    LatentsConfig,
+    MappersConfig,
+    OptimizedLatentsConfig,
+    ScreeningConfig,
+)
+
+if TYPE_CHECKING:
+    from pipeline.packs.pack import Pack
+    from pipeline.prompts import Prompt
 
 MAPPER_SEED = 3_000_000  # of the first latent that mappers are trained on
+LATENTS = replace(
+    FILE,
+    name="latents",
+    annotation=Uri | None,
+    default=None,
+    description=f"Edit these instead of seeds: {FILE.description}",
+    shown="seeds",
+)
 
 
-@flow(name="edit-dataset")
-def edit_dataset(
-    prompts: p.PromptList,
-    run: p.RunUri,
-    pack: p.PackUri = "peeps",
-    latents: Annotated[
-        str | None, Field(description="File of w_plus latents (.npy, .pt, .pth) to edit instead of seeds; none: seeds.")
-    ] = None,
-    num_latents: p.NumLatents = 16,
-    first_seed: p.FirstSeed = 0,
-    psi: p.Psi = 0.7,
-    strengths: p.Strengths = None,
-    relevance_threshold: p.Threshold = None,
-    num_channels: p.NumChannels = None,
-    templates: p.Templates = "imagenet_79",
-    mode: p.DirectionsMode = "screened",
-    renders_per_prompt: p.RendersPerPrompt = None,
-    screening_batch_size: p.ScreeningBatchSize = None,
-    rule: p.Rule = None,
-    reference: p.Reference = None,
-    latents_per_shard: p.LatentsPerShard = 64,
-    images_per_shard: p.ImagesPerShard = 1_024,
-    mapper_latents: Annotated[int, Field(ge=2, description="Latents that mappers are trained on.")] = 1_000,
-    mapper_steps: p.Steps = None,
-    optimization_steps: p.Steps = None,
-    workers: p.Workers = 1,
-    device: p.Device = "auto",
-) -> dict[str, Any]:
+@command(
+    "The whole chain: prompts and seeds to a scored dataset of edited images.",
+    PROMPTS,
+    RUN,
+    *RUN_ON,
+    LATENTS,
+    settings_of(LatentsConfig, only=["num_latents", "first_seed", "psi"]),
+    STRENGTHS,
+    DIRECTIONS,
+    MODE,
+    settings_of(ScreeningConfig, only=["renders_per_prompt", "batch_size"]),
+    REFERENCE,
+    settings_of(LatentsConfig, only=["shard_size"]),
+    settings_of(DatasetConfig, only=["images_per_shard"]),
+    settings_of(EditDatasetConfig),
+    settings_of(MappersConfig, only=["num_steps"], names={"num_steps": "mapper_steps"}, method="mapper"),
+    settings_of(
+        OptimizedLatentsConfig, only=["num_steps"], names={"num_steps": "optimization_steps"}, method="optimize"
+    ),
+    WORKERS,
+)
+def edit_dataset(request: Request) -> dict[str, Any]:
     """Sample or import latents, edit them by each prompt's method, render and score all edits, draw the report.
 
     A prompt's method is global (a direction in StyleSpace, the default), mapper (a trained network) or optimize (a
@@ -59,78 +69,70 @@ def edit_dataset(
     pack; where neither has any, those that the prompts need are measured. A rerun with the same parameters does
     nothing but check.
     """
-    loaded = use_pack(pack, device)
-    checked = load_prompts(prompts, loaded)  # a bad list stops the run before it costs anything
-    methods = {prompt.method for prompt in checked}
-    switches = reference_named(reference)
-    templates = switches.settings("scores").get("templates", templates)
+    from pipeline.reference import reference_named
+
+    pack = request.job().open_pack()
+    prompts = load_prompts(request["prompts"], neutral=pack.description.neutral)  # a bad list stops before any cost
+    methods = {prompt.method for prompt in prompts}
+    switched = reference_named(request["reference"]).settings("scores")
+    request = replace(request, values={**request.values, **switched, "prompts": [p.row() for p in prompts]})
     if "global" in methods:
-        check_measured_as(switches, loaded, open_run(run)[0])
-    if "global" in methods and mode == "exact":
-        load_channel_table(loaded, open_run(run)[0])
-    shared: dict[str, Any] = {"run": run, "pack": pack, "device": device}
-    stages: list[Any] = []
-    if latents is not None:
-        stages.append(import_latents(latents, **shared, latents_per_shard=latents_per_shard, workers=workers))
-    else:
-        sampled = sample_latents(
-            **shared,
-            num_latents=num_latents,
-            first_seed=first_seed,
-            psi=psi,
-            latents_per_shard=latents_per_shard,
-            workers=workers,
-        )
-        stages.append(sampled)
+        _check_directions(request, pack)
+
+    stages = [_latents(request)]
     if "global" in methods:
-        directions = global_directions(
-            prompts,
-            **shared,
-            relevance_threshold=relevance_threshold,
-            num_channels=num_channels,
-            templates=templates,
-            mode=mode,
-            renders_per_prompt=renders_per_prompt,
-            screening_batch_size=screening_batch_size,
-            rule=rule,
-            reference=reference,
-            workers=workers,
-        )
-        stages.append(directions)
+        stages.append(global_directions(**request.shared_with(global_directions)))
     if "mapper" in methods:
-        training = f"{run.rstrip('/')}/mapper_training"  # latents of its own: a mapper must fit faces it never saw
-        settings = mapper_settings(loaded, {})
-        if mappers.to_train(settings, loaded, of_method(checked, "mapper")):  # the others are in the pack
-            sampled = sample_latents(
-                training,
-                pack=pack,
-                device=device,
-                num_latents=mapper_latents,
-                first_seed=MAPPER_SEED,
-                psi=psi,
-                workers=workers,
-            )
-            stages.append(sampled)
-        stages.append(
-            train_mappers(
-                prompts, **shared, training=training, num_steps=mapper_steps, reference=reference, workers=workers
-            )
-        )
+        stages += _mappers(request, pack, prompts)
     if "optimize" in methods:
-        stages.append(
-            optimize_latents(prompts, **shared, num_steps=optimization_steps, reference=reference, workers=workers)
-        )
-    edited: Any = edit_latents(prompts, **shared, strengths=strengths, templates=templates, workers=workers)
-    rendered: Any = render_dataset(**shared, reference=reference, images_per_shard=images_per_shard, workers=workers)
-    scored: Any = score_edits(**shared, templates=templates, workers=workers)
-    stages += [edited, rendered, scored, report(**shared)]
+        shared = request.shared_with(optimize_latents)
+        stages.append(optimize_latents(**shared, num_steps=request["optimization_steps"]))
+    edited = edit_latents(**request.shared_with(edit_latents, without=("latents_per_shard",)))
+    rendered = render_dataset(**request.shared_with(render_dataset))
+    scored = score_edits(**request.shared_with(score_edits))
+    stages += [edited, rendered, scored, report(**request.shared_with(report))]
     if all(closed["shards_skipped"] >= closed["shards"] for closed in stages):
-        get_run_logger().info("edit-dataset: nothing to do, %s is complete and unchanged", run)
+        ENGINE.get().log.info("edit-dataset: nothing to do, %s is complete and unchanged", request["run"])
     return {
-        "run": run,
+        "run": request["run"],
         "images": rendered["rows"],
         "edits": scored["rows"],
         "failed_prompts": edited["failed_prompts"],
         "shards": sum(closed["shards"] for closed in stages),
         "shards_skipped": sum(closed["shards_skipped"] for closed in stages),
     }
+
+
+def _check_directions(request: Request, pack: "Pack") -> None:
+    """Stops before anything is written where the directions that are asked for cannot be had."""
+    from pipeline.directions.table import check_measured_as, load_channel_table
+    from pipeline.reference import reference_named
+
+    store = request.job().store
+    check_measured_as(reference_named(request["reference"]), pack, store)
+    if request["mode"] == "exact":
+        load_channel_table(pack, store)
+
+
+def _latents(request: Request) -> dict[str, Any]:
+    if request["latents"] is not None:
+        return import_latents(request["latents"], **request.shared_with(import_latents))
+    return sample_latents(**request.shared_with(sample_latents))
+
+
+def _mappers(request: Request, pack: "Pack", prompts: "list[Prompt]") -> list[dict[str, Any]]:
+    """Mappers, on latents of their own: a mapper must fit faces that it never saw."""
+    from pipeline.config import recommended
+    from pipeline.prompts import of_method
+    from pipeline.stages.mappers import to_train
+
+    training = f"{request['run'].rstrip('/')}/mapper_training"
+    settings = recommended(MappersConfig, pack.description.settings.get("mapper", {}), {})
+    stages = []
+    if to_train(settings, pack, of_method(prompts, "mapper")):  # the others are in the pack
+        where = {**request.where, "run": training}
+        latents = {"num_latents": request["mapper_latents"], "first_seed": MAPPER_SEED, "psi": request["psi"]}
+        stages.append(sample_latents(**where, **latents))
+    shared = request.shared_with(train_mappers)
+    stages.append(train_mappers(**shared, training=training, num_steps=request["mapper_steps"]))
+    return stages

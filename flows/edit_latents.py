@@ -1,91 +1,78 @@
-"""Flow ``edit-latents``: every latent with every edit, whichever method found it."""
+"""Every latent with every edit, whichever method found it."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from prefect import flow, get_run_logger, task
-from prefect.cache_policies import NO_CACHE
-
-from flows import parameters as p
-from flows.global_directions import load_prompts
-from flows.runners import finish, open_run, report_dict, run_shards, use_pack
+from flows.commands import Request, command
+from flows.engine import ENGINE
+from flows.jobs import Job, Work
+from flows.parameters import INPUTS, PROMPTS, RUN, RUN_ON, STRENGTHS_SHOWN, WORKERS, settings_of
+from flows.prompt_lists import load_prompts, prompt_facts
+from flows.shards import run_stage
 from pipeline.config import EditedLatentsConfig
-from pipeline.prompts import Method, Prompt
-from pipeline.prompts import templates as check_templates
-from pipeline.runs.shard import Input, find_input
-from pipeline.stages import edited_latents as stage
-from storage import Store
+
+if TYPE_CHECKING:
+    from pipeline.prompts import Method
+    from pipeline.runs.shard import Input
+
+STRENGTHS = settings_of(EditedLatentsConfig, only=["strengths"], shown={"strengths": STRENGTHS_SHOWN})
 
 
-def _sources(prompts: list[Prompt], store: Store, other: Store | None) -> tuple[Input, dict[Method, Input]]:
-    methods: set[Method] = {prompt.method for prompt in prompts}
-    sources: dict[Method, Input] = {method: find_input(stage.SOURCES[method], store, other) for method in methods}
-    return find_input("latents", store, other), sources
+def find_sources(job: Job) -> "tuple[Input, dict[Method, Input]]":
+    """The latents, and for each method in the list what it left."""
+    from pipeline.runs.shard import find_input
+    from pipeline.stages import edited_latents as stage
+
+    methods: set[Method] = {prompt.method for prompt in job.prompts}
+    sources: dict[Method, Input] = {method: find_input(stage.SOURCES[method], *job.stores) for method in methods}
+    return find_input("latents", *job.stores), sources
 
 
-@task(name="edited-latents-shard", cache_policy=NO_CACHE, task_run_name="edited latents {shard}")
-def edited_latents_shard(
-    config: EditedLatentsConfig,
-    run: str,
-    inputs: str | None,
-    pack: str,
-    device: str,
-    prompts: list[Prompt],
-    shard: int,
-) -> dict[str, Any]:
-    """Edit one range of latents."""
-    store, other = open_run(run, inputs)
-    loaded = use_pack(pack, device)
-    latents, sources = _sources(prompts, store, other)
-    edits = stage.load_edits(config, loaded, prompts, sources)
-    return report_dict(
-        stage.run_edited_latents_shard(config, store, loaded, shard, prompts=prompts, latents=latents, edits=edits)
+def open_edited_latents(job: Job) -> Work:
+    """Edited latents by ranges of latents."""
+    from pipeline.stages import edited_latents as stage
+
+    config, pack, prompts = job.config, job.open_pack(), list(job.prompts)
+    latents, sources = find_sources(job)
+    edits = stage.load_edits(config, pack, prompts, sources)
+    return Work(
+        stage=stage.STAGE,
+        num_shards=stage.edited_latents_num_shards(config, latents),
+        config_hash=stage.edited_latents_hash(config, pack, prompts, latents, sources),
+        run_shard=lambda shard: stage.run_edited_latents_shard(
+            config, job.store, pack, shard, prompts=prompts, latents=latents, edits=edits
+        ),
+        total=latents.rows,
+        unit="latents",
+        facts={
+            "latents": latents.config_hash,
+            **{stage.SOURCES[method]: source.config_hash for method, source in sources.items()},
+            **prompt_facts(prompts),
+        },
     )
 
 
-@flow(name="edit-latents")
-def edit_latents(
-    prompts: p.PromptList,
-    run: p.RunUri,
-    inputs: p.InputsUri = None,
-    pack: p.PackUri = "peeps",
-    strengths: p.Strengths = None,
-    templates: p.Templates = "imagenet_79",
-    latents_per_shard: p.LatentsPerShard = 64,
-    workers: p.Workers = 1,
-    device: p.Device = "auto",
-) -> dict[str, Any]:
+@command(
+    "Every latent with every edit, from the prompts' methods.",
+    PROMPTS,
+    RUN,
+    INPUTS,
+    *RUN_ON,
+    STRENGTHS,
+    settings_of(EditedLatentsConfig, only=["templates", "shard_size"]),
+    WORKERS,
+)
+def edit_latents(request: Request) -> dict[str, Any]:
     """Write every latent with every edit of a prompt list into RUN/edited_latents.
 
     Needs sample-latents and, for the methods in the list, global-directions, train-mappers or optimize-latents.
     """
-    check_templates(templates)
-    config = EditedLatentsConfig(
-        strengths=None if strengths is None else tuple(strengths), templates=templates, shard_size=latents_per_shard
-    )
-    loaded = use_pack(pack, device)
-    checked = load_prompts(prompts, loaded)
-    store, other = open_run(run, inputs)
-    latents, sources = _sources(checked, store, other)
-    edits = stage.load_edits(config, loaded, checked, sources)
-    num_shards = stage.edited_latents_num_shards(config, latents)
-    reports = run_shards(
-        edited_latents_shard,
-        num_shards=num_shards,
-        workers=workers,
-        parameters={
-            "config": config,
-            "run": run,
-            "inputs": inputs,
-            "pack": pack,
-            "device": device,
-            "prompts": checked,
-        },
-    )
-    config_hash = stage.edited_latents_hash(config, loaded, checked, latents, sources)
-    closed = finish(
-        reports, store, stage.STAGE, num_shards=num_shards, config_hash=config_hash, config=config, pack=loaded, run=run
-    )
-    failed = [row for row in edits.rows if row["status"] != "ok"]
+    from pipeline.stages.edited_latents import load_edits
+
+    pack, config = request.job().open_pack(), request.config(EditedLatentsConfig)
+    prompts = load_prompts(request["prompts"], neutral=pack.description.neutral)
+    job = request.job(config, prompts=prompts)
+    closed = run_stage(open_edited_latents, job, workers=request["workers"])
+    failed = [row for row in load_edits(config, pack, prompts, find_sources(job)[1]).rows if row["status"] != "ok"]
     for row in failed:
-        get_run_logger().warning("%s", row["error"])
+        ENGINE.get().log.warning("%s", row["error"])
     return closed | {"failed_prompts": len(failed)}

@@ -122,6 +122,7 @@ def import_command(
 
     from pipeline.checkpoints.import_pack import ImportOptions, import_pack
     from pipeline.errors import PipelineError
+    from pipeline.machine.memory import give_back_memory
     from storage import StorageError, Store
 
     give_back_memory()

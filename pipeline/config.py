@@ -1,6 +1,9 @@
 """Settings of the stages: frozen, validated once, each field described. The hash of a config names a result.
 
-Limits stand in the fields themselves, so that Prefect refuses a bad value before it creates a run.
+A setting stands here and nowhere else: flow parameters, Prefect's form and the command's options are derived from these
+fields (``flows/parameters.py``). Limits stand in the fields themselves, so that Prefect refuses a bad value before it
+creates a run. A field that goes by another name outside its stage says so with ``parameter``; one that is not set by
+hand, or only through ``reference``, with ``NOT_A_PARAMETER``. This module imports no tensors: help must come at once.
 """
 
 from collections.abc import Mapping
@@ -8,14 +11,60 @@ from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from pipeline.pixels import Rounding
+MAX_SEED = 2**63 - 1
+NOT_A_PARAMETER: dict[str, Any] = {"parameter": None}
+
+
+def parameter(name: str) -> dict[str, Any]:
+    """What a setting is called outside its stage, where several stages meet."""
+    return {"parameter": name}
+
+
+RelevanceLayers = Literal["all_conv", "res<=128"]
+Rounding = Literal["round", "+127.5", "+128"]
+ClipPreprocess = Literal["clip_normalised", "raw_box"]
+Rule = Literal["paper", "agreement", "effect"]
 
 Count = Annotated[int, Field(ge=1)]
-Weight = Annotated[float, Field(ge=0)]
-Psi = Annotated[float, Field(ge=0.0, le=2.0)]
-RelevanceLayers = Literal["all_conv", "res<=128"]
-ClipPreprocess = Literal["clip_normalised", "raw_box"]
-MAX_SEED = 2**63 - 1
+# settings that several stages share, described once
+Psi = Annotated[float, Field(ge=0.0, le=2.0, description="Truncation: 1 keeps w, 0 gives the mean face.")]
+Cutoff = Annotated[
+    int | None,
+    Field(
+        ge=0,
+        description="Truncate only this many rows of w_plus (the published PyTorch code: 8). By default all are.",
+    ),
+]
+Templates = Annotated[
+    Literal["imagenet_79", "imagenet_80", "none"],
+    Field(description="Prompt templates whose embeddings are averaged; none takes the bare prompt."),
+]
+FirstSeed = Annotated[int, Field(ge=0, le=MAX_SEED, description="Seed of the first latent; the rest count up from it.")]
+Step = Annotated[
+    float,
+    Field(gt=0, description="How far a channel is moved each way, in standard deviations; the paper uses 5."),
+]
+RenderBatch = Annotated[
+    int | None,
+    Field(
+        ge=1,
+        description="Renders at a time. By default as many as the free memory allows, at most 16 on a CPU. It changes "
+        "memory and speed, not the result.",
+    ),
+]
+ImageBatch = Annotated[int, Field(ge=1, description="Images at a time. It changes memory and speed, not the result.")]
+LatentsPerShard = Annotated[
+    int, Field(ge=1, description="Latents per shard.", json_schema_extra=parameter("latents_per_shard"))
+]
+NumChannels = Annotated[int | None, Field(ge=1, description="Move this many of the most relevant channels.")]
+ClipWeight = Annotated[float, Field(ge=0, description="Weight of the CLIP distance to the target text.")]
+DirectionWeight = Annotated[float, Field(ge=0, description="Weight of the directional CLIP loss.")]
+IdentityWeight = Annotated[float, Field(ge=0, description="Weight of the identity loss.")]
+LearningRate = Annotated[float, Field(gt=0, le=100)]
+Preprocess = Annotated[
+    ClipPreprocess,
+    Field(description="raw_box: what the published code shows CLIP.", json_schema_extra=NOT_A_PARAMETER),
+]
 
 
 class StageConfig(BaseModel):
@@ -53,22 +102,18 @@ class LatentsConfig(StageConfig):
     """Latents sampled from seeds."""
 
     num_latents: Count = Field(default=16, description="How many latents to sample, one seed each.")
-    first_seed: int = Field(
-        default=0, ge=0, le=MAX_SEED, description="Seed of the first latent; the rest count up from it."
-    )
-    psi: Psi = Field(default=0.7, description="Truncation: 1 keeps w, 0 gives the mean face.")
-    cutoff: int | None = Field(
-        default=None, ge=0, description="Truncate only this many rows of w_plus; none means all."
-    )
-    shard_size: Count = Field(default=64, description="Latents per shard.")
+    first_seed: FirstSeed = 0
+    psi: Psi = 0.7
+    cutoff: Cutoff = None
+    shard_size: LatentsPerShard = 64
 
 
 class ImportedLatentsConfig(StageConfig):
     """Latents read from a file."""
 
-    name: str = Field(description="Name of the file, which names the latents.")
-    sha256: str = Field(description="Of the file's contents.")
-    shard_size: Count = Field(default=64, description="Latents per shard.")
+    name: str = Field(description="Name of the file, which names the latents.", json_schema_extra=NOT_A_PARAMETER)
+    sha256: str = Field(description="Of the file's contents.", json_schema_extra=NOT_A_PARAMETER)
+    shard_size: LatentsPerShard = 64
 
 
 class StyleStatisticsConfig(StageConfig):
@@ -79,18 +124,18 @@ class StyleStatisticsConfig(StageConfig):
     num_samples: int = Field(
         default=10_000, ge=2, description="Latents to take the moments over; the paper uses 100,000."
     )
-    first_seed: int = Field(default=1_000_000, ge=0, le=MAX_SEED, description="Seed of the first sample.")
-    psi: Psi = Field(default=0.7, description="Truncation of the samples, on all rows as in the TensorFlow reference.")
-    cutoff: int | None = Field(
-        default=None,
-        ge=0,
-        description="Truncate only this many rows of w_plus (the PyTorch reference: 8); none: all.",
-    )
+    first_seed: FirstSeed = 1_000_000
+    psi: Psi = 0.7
+    cutoff: Cutoff = None
     ddof: int = Field(default=0, ge=0, le=1, description="0: population deviation, as published; 1: sample deviation.")
     torgb_style: Literal["pre_gain", "post_gain"] = Field(
-        default="pre_gain", description="post_gain: toRGB styles times 1/sqrt(channels), in the table only."
+        default="pre_gain",
+        description="post_gain: toRGB styles times 1/sqrt(channels), in the table only.",
+        json_schema_extra=NOT_A_PARAMETER,
     )
-    shard_size: Count = Field(default=2_500, description="Samples per shard.")
+    shard_size: Count = Field(
+        default=2_500, description="Samples per shard.", json_schema_extra=parameter("samples_per_shard")
+    )
 
 
 class ChannelDirectionsConfig(StageConfig):
@@ -101,29 +146,37 @@ class ChannelDirectionsConfig(StageConfig):
     )
 
     num_images: Count = Field(default=24, description="Images each channel is moved in; the paper uses 100.")
-    first_seed: int = Field(default=2_000_000, ge=0, le=MAX_SEED, description="Seed of the first image.")
-    psi: Psi = Field(default=0.7, description="Truncation of the images.")
-    step: float = Field(default=5.0, gt=0, description="Size of the move in standard deviations; the paper uses 5.")
-    cutoff: int | None = Field(
-        default=None, ge=0, description="Truncate only this many rows of w_plus; none means all."
-    )
+    first_seed: FirstSeed = 2_000_000
+    psi: Psi = 0.7
+    step: Step = 5.0
+    cutoff: Annotated[Cutoff, Field(json_schema_extra=NOT_A_PARAMETER)] = None
     relevance_base: Literal["sample_anchored", "mean_anchored"] = Field(
-        default="sample_anchored", description="mean_anchored: a channel moves around its mean, not its own value."
+        default="sample_anchored",
+        description="mean_anchored: a channel moves around its mean, not its own value.",
+        json_schema_extra=NOT_A_PARAMETER,
     )
     relevance_cumulative_bug: bool = Field(
-        default=False, description="Every measured channel stays at its mean for all later ones."
+        default=False,
+        description="Every measured channel stays at its mean for all later ones.",
+        json_schema_extra=NOT_A_PARAMETER,
     )
-    relevance_layers: RelevanceLayers = Field(default="all_conv", description="res<=128: layers to 16 only.")
+    relevance_layers: RelevanceLayers = Field(
+        default="all_conv", description="res<=128: layers to 16 only.", json_schema_extra=NOT_A_PARAMETER
+    )
     uint8: Rounding = Field(
-        default="round", description="+127.5 or +128: renders are cut to 8 bits so before CLIP sees them."
+        default="round",
+        description="+127.5 or +128: renders are cut to 8 bits so before CLIP sees them.",
+        json_schema_extra=NOT_A_PARAMETER,
     )
-    shard_size: Count = Field(default=128, description="Channels per shard, in the order the layers run.")
+    shard_size: Count = Field(
+        default=128,
+        description="Channels per shard, in the order the layers run.",
+        json_schema_extra=parameter("channels_per_shard"),
+    )
     images_per_shard: int = Field(
         default=128, ge=8, multiple_of=8, description="Images per shard; a multiple of the 8 that share a batch."
     )
-    batch_size: int | None = Field(
-        default=None, ge=1, description="Renders at a time; none takes what the free memory allows, 16 on a CPU."
-    )
+    batch_size: RenderBatch = None
 
 
 class ScreeningConfig(StageConfig):
@@ -132,38 +185,58 @@ class ScreeningConfig(StageConfig):
     performance_only: ClassVar[frozenset[str]] = frozenset({"batch_size", "gradient_batch_size"})
 
     mode: Literal["screened", "gradient"] = Field(
-        default="screened", description="screened: slopes, then differences where they decide; gradient: slopes alone."
+        default="screened",
+        description="screened: slopes, then differences where they decide; gradient: slopes alone.",
+        json_schema_extra=NOT_A_PARAMETER,
     )
-    num_gradient_images: Count = Field(default=12, description="Images whose slopes are averaged.")
-    num_probes: int = Field(default=16, ge=0, description="Random directions that estimate a slope's whole length.")
-    num_images: Count = Field(default=24, description="Images a channel is measured in at most.")
+    num_gradient_images: Count = Field(
+        default=12, description="Images whose slopes are averaged.", json_schema_extra=parameter("gradient_images")
+    )
+    num_probes: int = Field(
+        default=16,
+        ge=0,
+        description="Random directions that estimate a slope's whole length.",
+        json_schema_extra=parameter("gradient_probes"),
+    )
+    num_images: Count = Field(
+        default=24,
+        description="Images that screening measures a channel in at most.",
+        json_schema_extra=parameter("screening_images"),
+    )
     num_rounds: Count = Field(
-        default=6, description="Rounds of measuring at most: one image for many candidates, then more for fewer."
+        default=6,
+        description="Rounds of screening at most: one image for many candidates, then more for fewer.",
+        json_schema_extra=parameter("screening_rounds"),
     )
-    rule: Literal["paper", "agreement", "effect"] = Field(
-        default="effect", description="Score by which the rounds decide who gets more images; see style directions."
+    rule: Rule = Field(
+        default="effect",
+        description="Score by which the rounds decide who gets more images; see style directions.",
+        json_schema_extra=NOT_A_PARAMETER,
     )
     renders_per_prompt: int | None = Field(
         default=None,
         ge=1,
-        description="Renders that a prompt may cost on average; none means a hundredth of the exact table's.",
+        description="Renders that screening may spend on a prompt on average. By default a hundredth of what the exact "
+        "table costs.",
     )
-    first_seed: int = Field(default=2_000_000, ge=0, le=MAX_SEED, description="Seed of the first image.")
-    psi: Psi = Field(default=0.7, description="Truncation of the images.")
-    step: float = Field(default=5.0, gt=0, description="Size of the move in standard deviations; the paper uses 5.")
-    num_channels: int | None = Field(
-        default=None, ge=1, description="Channels a prompt keeps, where it does not say; none means the pack's default."
+    first_seed: Annotated[FirstSeed, Field(json_schema_extra=parameter("screening_first_seed"))] = 2_000_000
+    psi: Annotated[Psi, Field(json_schema_extra=parameter("screening_psi"))] = 0.7
+    step: Annotated[Step, Field(json_schema_extra=parameter("screening_step"))] = 5.0
+    num_channels: Annotated[NumChannels, Field(json_schema_extra=NOT_A_PARAMETER)] = None
+    templates: Annotated[Templates, Field(json_schema_extra=NOT_A_PARAMETER)] = "imagenet_79"
+    images_per_shard: Count = Field(
+        default=4, description="Images per shard of slopes.", json_schema_extra=parameter("gradient_images_per_shard")
     )
-    templates: str = Field(
-        default="imagenet_79", description="Prompt templates to average: imagenet_79, imagenet_80 or none."
+    shard_size: Count = Field(
+        default=64,
+        description="Channels per shard of screening.",
+        json_schema_extra=parameter("screening_channels_per_shard"),
     )
-    images_per_shard: Count = Field(default=4, description="Images per shard of slopes.")
-    shard_size: Count = Field(default=64, description="Channels per shard of measuring.")
-    batch_size: int | None = Field(
-        default=None, ge=1, description="Renders at a time; none takes what the free memory allows, 16 on a CPU."
-    )
+    batch_size: Annotated[RenderBatch, Field(json_schema_extra=parameter("screening_batch_size"))] = None
     gradient_batch_size: int | None = Field(
-        default=None, ge=1, description="Images whose slopes are taken at a time; none takes what the memory allows."
+        default=None,
+        ge=1,
+        description="Images whose slopes are taken at a time. By default as many as the free memory allows.",
     )
 
     @model_validator(mode="after")
@@ -184,26 +257,29 @@ class StyleDirectionsConfig(StageConfig):
     relevance_threshold: float | None = Field(
         default=None,
         ge=0,
-        description="Keep channels at or above this absolute relevance; none means use num_channels.",
+        le=1,
+        description="Move every channel of at least this absolute relevance. By default their number decides.",
     )
-    num_channels: int | None = Field(
-        default=None, ge=1, description="Keep this many of the most relevant channels; none means the pack's default."
-    )
-    rule: Literal["paper", "agreement", "effect"] = Field(
+    num_channels: NumChannels = None
+    rule: Rule = Field(
         default="paper",
         description="Score of a channel. paper: relevance of the unit mean direction, as published; agreement: "
         "times its agreement across images, the mean relevance; effect: relevance times the fourth root of its effect.",
     )
-    templates: str = Field(
-        default="imagenet_79", description="Prompt templates to average: imagenet_79, imagenet_80 or none."
-    )
+    templates: Templates = "imagenet_79"
     guard: Literal["error", "zeros"] = Field(
-        default="error", description="A prompt without a channel above its threshold: a failed row, or no move."
+        default="error",
+        description="A prompt without a channel above its threshold: a failed row, or no move.",
+        json_schema_extra=NOT_A_PARAMETER,
     )
     relevance_layers: RelevanceLayers = Field(
-        default="all_conv", description="res<=128: channels of layers to 16 only, whatever the table holds."
+        default="all_conv",
+        description="res<=128: channels of layers to 16 only, whatever the table holds.",
+        json_schema_extra=NOT_A_PARAMETER,
     )
-    shard_size: Count = Field(default=256, description="Prompts per shard.")
+    shard_size: Count = Field(
+        default=256, description="Prompts per shard.", json_schema_extra=parameter("prompts_per_shard")
+    )
 
 
 class OptimizedLatentsConfig(StageConfig):
@@ -233,35 +309,37 @@ class OptimizedLatentsConfig(StageConfig):
         ge=0,
         le=100,
         description="Noise added to the latent at every step but the last, in the same unit and within the space (in w "
-        "all rows alike): leads over plateaus of the loss, and away from latents that please CLIP by a hair.",
+        "all rows alike): it leads over plateaus of the loss, and away from latents that only barely please CLIP.",
     )
     seed: int = Field(default=0, ge=0, le=MAX_SEED, description="Seed of both noises.")
     num_steps: int = Field(
         default=300, ge=2, description="Steps of a pair at most; from 2, as the first has learning rate 0."
     )
-    learning_rate: float = Field(default=0.1, gt=0, le=100, description="Largest learning rate of Adam.")
+    learning_rate: LearningRate = Field(default=0.1, description="Largest learning rate of Adam.")
     rampup: float = Field(default=0.05, gt=0, le=1, description="Share of the steps over which the rate rises.")
     rampdown: float = Field(default=0.25, gt=0, le=1, description="Share of the steps over which the rate falls.")
-    clip_weight: Weight = Field(default=1.0, description="Weight of the CLIP distance to the target.")
-    direction_weight: Weight = Field(default=0.0, description="Weight of the directional CLIP loss.")
-    l2_weight: Weight = Field(default=0.008, description="Weight of the summed squared distance to the source latent.")
+    clip_weight: ClipWeight = 1.0
+    direction_weight: DirectionWeight = 0.0
+    l2_weight: float = Field(
+        default=0.008, ge=0, description="Weight of the summed squared distance to the source latent."
+    )
     l2_reduction: Literal["sum", "mean"] = Field(
-        default="sum", description="Of the squared distance; the published weight is made for the sum."
+        default="sum",
+        description="Of the squared distance; the published weight is made for the sum.",
+        json_schema_extra=NOT_A_PARAMETER,
     )
-    clip_preprocess: ClipPreprocess = Field(
-        default="clip_normalised", description="raw_box: what the published code shows CLIP."
-    )
-    identity_weight: Weight = Field(default=0.0, description="Weight of the identity loss.")
-    templates: str = Field(
-        default="none", description="Prompt templates to average: imagenet_79, imagenet_80 or none, as published."
-    )
+    clip_preprocess: Preprocess = "clip_normalised"
+    identity_weight: IdentityWeight = 0.0
+    templates: Templates = "none"
     tolerance: float = Field(default=1e-4, ge=0, description="A gain of the loss below this counts as none.")
     patience: int = Field(
         default=60, ge=0, description="Stop a pair after this many steps without gain; 0 never stops early."
     )
     image_interval: int = Field(default=50, ge=0, description="Keep the image of every k-th step; 0 keeps none.")
-    batch_size: Count = Field(default=16, description="Pairs worked on at a time; does not change the result.")
-    shard_size: Count = Field(default=64, description="Pairs per shard.")
+    batch_size: ImageBatch = 16
+    shard_size: Count = Field(
+        default=64, description="Pairs per shard.", json_schema_extra=parameter("pairs_per_shard")
+    )
 
 
 class MappersConfig(StageConfig):
@@ -282,39 +360,45 @@ class MappersConfig(StageConfig):
     medium: bool = Field(default=True, description="Move the medium rows.")
     fine: bool = Field(default=True, description="Move the fine rows; the published haircuts leave them alone.")
     norm_axis: Literal["channel", "layer"] = Field(
-        default="channel", description="What a mapper's input is normalised over; layer is the published code's."
+        default="channel",
+        description="What a mapper's input is normalised over; layer is the published code's.",
+        json_schema_extra=NOT_A_PARAMETER,
     )
     residual_scale: float = Field(default=0.1, gt=0, le=100, description="Factor on the mapper's output.")
     num_steps: Count = Field(default=50_000, description="Updates.")
-    batch_size: Count = Field(default=2, description="Latents per update; changes the result.")
-    learning_rate: float = Field(default=0.5, gt=0, le=100, description="Learning rate of RAdam with Lookahead.")
-    clip_weight: Weight = Field(default=1.0, description="Weight of the CLIP distance to the target.")
-    direction_weight: Weight = Field(default=0.0, description="Weight of the directional CLIP loss.")
-    l2_weight: Weight = Field(default=0.8, description="Weight of the mean squared distance to the source latent.")
+    batch_size: Count = Field(
+        default=2,
+        description="Latents per update; changes the result.",
+        json_schema_extra=parameter("latents_per_step"),
+    )
+    learning_rate: LearningRate = Field(default=0.5, description="Learning rate of RAdam with Lookahead.")
+    clip_weight: ClipWeight = 1.0
+    direction_weight: DirectionWeight = 0.0
+    l2_weight: float = Field(default=0.8, ge=0, description="Weight of the mean squared distance to the source latent.")
     l2_reduction: Literal["mean", "sum"] = Field(
-        default="mean", description="Of the squared distance; the published weight is made for the mean."
+        default="mean",
+        description="Of the squared distance; the published weight is made for the mean.",
+        json_schema_extra=NOT_A_PARAMETER,
     )
-    clip_preprocess: ClipPreprocess = Field(
-        default="clip_normalised", description="raw_box: what the published code shows CLIP."
-    )
-    identity_weight: Weight = Field(default=0.1, description="Weight of the identity loss.")
+    clip_preprocess: Preprocess = "clip_normalised"
+    identity_weight: IdentityWeight = 0.1
     search_noise: float = Field(
         default=0.0,
         ge=0,
         le=100,
         description="Noise added to the moved latents, in parts of their distance from the mean face, in training and "
-        "validation: away from latents that please CLIP by a hair.",
+        "validation: it leads away from latents that only barely please CLIP.",
     )
-    templates: str = Field(
-        default="none", description="Prompt templates to average: imagenet_79, imagenet_80 or none, as published."
-    )
+    templates: Templates = "none"
     validation_share: float = Field(default=0.1, gt=0, lt=1, description="Share of the latents kept for validation.")
     validation_interval: Count = Field(default=2_000, description="Updates between validations.")
     log_interval: Count = Field(default=50, description="Updates between points of the training curve.")
     seed: int = Field(default=0, ge=0, le=MAX_SEED, description="Seed of the first weights and of the batches.")
     mixed_precision: bool = Field(default=False, description="bfloat16 where the pack is on a GPU.")
     checkpoint_interval: Count = Field(default=100, description="Updates between checkpoints.")
-    shard_size: Count = Field(default=8, description="Prompts trained together.")
+    shard_size: Count = Field(
+        default=8, description="Prompts trained together.", json_schema_extra=parameter("prompts_per_shard")
+    )
 
     @model_validator(mode="after")
     def _some_level(self) -> "MappersConfig":
@@ -328,12 +412,12 @@ class EditedLatentsConfig(StageConfig):
 
     strengths: tuple[float, ...] | None = Field(
         default=None,
-        description="Strengths for global prompts that name none, in standard deviations; none means the pack's.",
+        min_length=1,
+        description="How far to go, for global prompts that do not say, in standard deviations of the most relevant "
+        "channel; several are several edits.",
     )
-    templates: str = Field(
-        default="imagenet_79", description="Prompt templates to average: imagenet_79, imagenet_80 or none."
-    )
-    shard_size: Count = Field(default=64, description="Latents per shard.")
+    templates: Templates = "imagenet_79"
+    shard_size: LatentsPerShard = 64
 
 
 class DatasetConfig(StageConfig):
@@ -341,21 +425,22 @@ class DatasetConfig(StageConfig):
 
     switches: ClassVar[frozenset[str]] = frozenset({"uint8"})
 
-    uint8: Rounding = Field(default="round", description="How pixels become 8 bits; x * 127.5 + offset, cut.")
-
+    uint8: Rounding = Field(
+        default="round",
+        description="How pixels become 8 bits; x * 127.5 + offset, cut.",
+        json_schema_extra=NOT_A_PARAMETER,
+    )
     images_per_shard: Count = Field(
         default=1_024, description="About how many images a shard holds; latents are never split."
     )
-    batch_size: Count = Field(default=16, description="Images rendered at a time; does not change the result.")
+    batch_size: ImageBatch = 16
 
 
 class ScoresConfig(StageConfig):
     """Scoring of the rendered edits."""
 
-    templates: str = Field(
-        default="imagenet_79", description="Prompt templates to average: imagenet_79, imagenet_80 or none."
-    )
-    batch_size: Count = Field(default=32, description="Images embedded at a time; does not change the result.")
+    templates: Templates = "imagenet_79"
+    batch_size: ImageBatch = 32
 
 
 class ReportConfig(StageConfig):
@@ -363,3 +448,11 @@ class ReportConfig(StageConfig):
 
     rows: Count = Field(default=8, description="Latents on the contact sheet.")
     columns: Count = Field(default=10, description="Prompts on the contact sheet.")
+
+
+class EditDatasetConfig(StageConfig):
+    """What the whole chain decides, beside the settings of its stages."""
+
+    mapper_latents: int = Field(
+        default=1_000, ge=2, description="Latents that mappers are trained on; none of them is edited."
+    )

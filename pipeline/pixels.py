@@ -1,13 +1,11 @@
 """The one rounding between pixels in [-1, 1] and 8 bits, and the layouts on either side of it."""
 
-from typing import Literal
-
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-Rounding = Literal["round", "+127.5", "+128"]
+from pipeline.config import Rounding
 
 
 def to_uint8(images: Float[Tensor, "n 3 h w"], how: Rounding = "round") -> UInt8[Tensor, "n 3 h w"]:

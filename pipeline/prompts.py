@@ -64,6 +64,10 @@ class Prompt(BaseModel):
     l2_weight: float | None = None
     identity_weight: float | None = None
 
+    def row(self) -> dict[str, Any]:
+        """As a row of a prompt list, from which ``check_prompts`` makes the same prompt."""
+        return {key: value for key, value in self.model_dump().items() if key != "prompt_id" and value is not None}
+
 
 def of_method(prompts: Sequence[Prompt], method: Method) -> list[Prompt]:
     """The prompts of one method, in list order.

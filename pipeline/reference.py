@@ -13,9 +13,8 @@ from jaxtyping import Float
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
-from pipeline.config import ClipPreprocess, RelevanceLayers
+from pipeline.config import ClipPreprocess, RelevanceLayers, Rounding
 from pipeline.errors import PipelineError
-from pipeline.pixels import Rounding
 from pipeline.style_space import StyleSpace
 
 RAW_BOX_SIZE = 224  # CLIP's input

@@ -2,6 +2,7 @@
 
 import os
 import posixpath
+import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -105,6 +106,27 @@ class Store:
         filesystem, target = self._locate(path)
         with _wrapped("delete", self._name(path)):
             filesystem.rm_file(target)
+
+    def check_writable(self) -> None:
+        """Write a byte and take it back, so that a place that cannot be written is known before any work.
+
+        Nothing is left behind: locally the byte goes to the nearest folder that exists, elsewhere to a file that is
+        deleted at once. ``memory://`` is always writable.
+
+        Raises:
+            MissingError: if the bucket does not exist.
+            StorageError: if the system refuses.
+        """
+        if self._is_local:
+            folder = Path(self._uri)
+            while not folder.exists():
+                folder = folder.parent
+            with _wrapped("write", self._uri), tempfile.TemporaryFile(dir=folder) as file:
+                file.write(b"x")
+        elif get_protocol(self._uri) != "memory":
+            probe = f"_probe-{uuid.uuid4().hex}"
+            self.write_bytes(probe, b"x")
+            self.delete(probe)
 
     def child(self, path: str) -> "Store":
         """The store at a folder of this one."""

@@ -18,6 +18,7 @@ from pipeline.models.clip import Clip
 from pipeline.models.sampling import sample_w_plus
 from pipeline.models.stylegan2 import Activations, Generator
 from pipeline.reference import LAST_PUBLISHED_LAYER
+from pipeline.runs.progress import advance
 from pipeline.style_space import StyleSpace
 
 IMAGES_TOGETHER = 8  # images of one batch, counted from the first: the same groups in every split into shards
@@ -121,6 +122,7 @@ def sum_differences(
     with torch.no_grad():
         taps = generator.winograd_taps() if live else {}
         for chosen, found in map_on_cores(measure, batches(), device=styles.device):
+            advance(2 * int(found.seen.sum()))
             sums = sums or DirectionSums.empty(len(positions), found.total.shape[-1])
             sums = sums.add_at(torch.tensor(chosen), found)
     return sums or DirectionSums.empty(len(positions), embedding_width(generator, clip))

@@ -9,7 +9,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from kernels import normalize_relevance, relevance, select_channels, threshold_for_count
-from pipeline.directions.score import Rule, channel_score
+from pipeline.config import Rule
+from pipeline.directions.score import channel_score
 from pipeline.directions.table import ChannelTable
 
 Guard = Literal["error", "zeros"]

@@ -17,6 +17,7 @@ from pipeline.models.clip import Clip
 from pipeline.models.sampling import sample_w_plus
 from pipeline.models.stylegan2 import Activations, Generator
 from pipeline.pixels import from_uint8, to_uint8
+from pipeline.runs.progress import advance
 
 
 def is_published(config: ChannelDirectionsConfig) -> bool:
@@ -82,6 +83,7 @@ def sum_published_differences(
                 if below is None or below.layer != layer:  # lower layers are the same for all channels of one layer
                     below = generator.activations(base, layer)
                 found = _difference(generator, clip, base, below, position, float(config.step * std[position]), config)
+                advance(2 * len(images))
                 sums = sums.add_at(torch.tensor([row]), DirectionSums.of(found[None]))
     return sums
 

@@ -3,14 +3,12 @@
 Letters: c style channel, d CLIP width.
 """
 
-from typing import Literal
-
 from jaxtyping import Float
 from torch import Tensor
 
 from kernels import relevance, weigh_by_effect
+from pipeline.config import Rule
 
-Rule = Literal["paper", "agreement", "effect"]
 EFFECT_POWER = 0.25  # benchmarks/screening_study.json compares the rules; 0.25 and 0.5 do equally well there
 
 

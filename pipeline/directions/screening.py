@@ -16,7 +16,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from kernels import ChannelDirection, DirectionSums, unit_vectors
-from pipeline.directions.score import EFFECT_POWER, Rule, channel_score
+from pipeline.config import Rule
+from pipeline.directions.score import EFFECT_POWER, channel_score
 from pipeline.directions.slopes import Slopes
 
 

@@ -14,6 +14,7 @@ from kernels.direction_sums import FRACTION_BITS
 from pipeline.directions.differences import editable_positions
 from pipeline.models.clip import Clip
 from pipeline.models.stylegan2 import Generator
+from pipeline.runs.progress import advance
 
 MIN_SLOPE = 1e-7  # per standard deviation; below this a derivative is rounding
 
@@ -74,6 +75,7 @@ def sum_slopes(
         sums = DirectionSums.of(probes.lift(coordinates), shortest=MIN_SLOPE)
         found_here = Slopes(sums, _reach(coordinates / probes.weight, text_directions @ probes.rows.T))
         found = found_here if found is None else found.merge(found_here)
+        advance(len(images))
     assert found is not None, "at least one image"
     return found
 

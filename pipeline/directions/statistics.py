@@ -12,6 +12,7 @@ from kernels import RunningMoments
 from pipeline.models.sampling import sample_w_plus
 from pipeline.models.stylegan2 import Generator
 from pipeline.packs.pack import STATISTICS_FILE, Pack
+from pipeline.runs.progress import advance
 from pipeline.runs.shard import find_optional_input
 from storage import Store
 
@@ -47,6 +48,7 @@ def compute_style_moments(
         w_plus = sample_w_plus(generator, seeds[start : start + BATCH], psi=psi, cutoff=cutoff)
         with torch.no_grad():
             moments = moments.update(generator.styles(w_plus))
+        advance(len(w_plus))
     return moments
 
 

@@ -22,6 +22,7 @@ from pipeline.config import OptimizedLatentsConfig
 from pipeline.models.stylegan2 import Generator
 from pipeline.optimization.edit_loss import EditLoss, EditWeights, SourceEmbeddings, TextTarget, weight_rows
 from pipeline.pixels import to_rgb_arrays
+from pipeline.runs.progress import advance
 
 FINITE = "must stay finite"
 
@@ -212,6 +213,7 @@ def optimize(
         slots += fresh
         if slots:
             ended = _step(slots, space, loss, config)
+            advance(len(slots))
             for slot, outcome in ended:
                 outcomes[slot.number] = outcome
                 finished(slot.number)

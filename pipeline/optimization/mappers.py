@@ -17,7 +17,6 @@ import torch
 from jaxtyping import Float, Int
 from safetensors.torch import load as load_safetensors
 from safetensors.torch import save as save_safetensors
-from timm.optim.lookahead import Lookahead
 from torch import Tensor
 
 from pipeline.config import MappersConfig
@@ -25,6 +24,7 @@ from pipeline.errors import PipelineError
 from pipeline.models.mapper import LEVELS, MapperBank, MapperConfig, make_mapper
 from pipeline.models.stylegan2 import Generator
 from pipeline.optimization.edit_loss import EditLoss, SourceEmbeddings, TextTarget, direction_similarity, weight_rows
+from pipeline.runs.progress import advance
 
 BETAS, EPS = (0.95, 0.999), 1e-5  # the published optimiser's
 LOOKAHEAD_ALPHA, LOOKAHEAD_STEPS = 0.5, 6
@@ -170,6 +170,8 @@ class MapperTraining:
         self.bank = MapperBank(_fresh_mappers(generator, tasks, config))
         self.bank.parameters = {k: v.detach().to(self.device).requires_grad_() for k, v in self.bank.parameters.items()}
         leaves = list(self.bank.parameters.values())
+        from timm.optim.lookahead import Lookahead  # here: timm takes a second, and only training needs it
+
         adam = torch.optim.RAdam(leaves, lr=config.learning_rate, betas=BETAS, eps=EPS)
         self.optimizer = Lookahead(adam, alpha=LOOKAHEAD_ALPHA, k=LOOKAHEAD_STEPS)
         self.targets = torch.stack([task.text.target for task in tasks]).to(self.device)
@@ -190,6 +192,7 @@ class MapperTraining:
                 self._validate()
             while self.step < self.config.num_steps and bool((self.failed_step < 0).any()):
                 self._update()
+                advance()
                 if self.step % self.config.validation_interval == 0 or self.step == self.config.num_steps:
                     self._validate()
                 if self.step % self.config.checkpoint_interval == 0 and self.step < self.config.num_steps:

@@ -98,10 +98,25 @@ def run_shard(
 
 
 def close_stage(
-    store: Store, stage: str, *, num_shards: int, config_hash: str, config: StageConfig, pack: Pack
+    store: Store,
+    stage: str,
+    *,
+    num_shards: int,
+    config_hash: str,
+    config: StageConfig,
+    pack: Pack,
+    facts: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Write ``_<stage>.json``, the sign that a stage is whole, from the receipts of all its shards.
 
+    Args:
+        store: the run's folder.
+        stage: name of the stage.
+        num_shards: its shards.
+        config_hash: what it was made from.
+        config: its settings.
+        pack: its pack.
+        facts: what else it depends on, recorded so that a later conflict can be named.
     Raises:
         MissingInputError: if a shard is not done.
     """
@@ -123,6 +138,7 @@ def close_stage(
         "pack": pack.description.name,
         "pack_digest": pack.digest,
         "code_version": __version__,
+        "facts": dict(facts or {}),
     }
     if storage.read_run(store, stage) != payload:
         storage.write_run(store, stage, payload)

@@ -76,6 +76,12 @@ def channel_sums_num_shards(config: ChannelDirectionsConfig, pack: Pack) -> int:
     return channel_directions_num_shards(config, pack) * _num_image_ranges(config)
 
 
+def count_renders(config: ChannelDirectionsConfig, pack: Pack, statistics: Input) -> int:
+    """Renders of all shards: two for every image and channel that varies."""
+    std = _read(statistics, "std")[measured_positions(config, pack.generator.space)]
+    return 2 * config.num_images * int((std > 0).sum())
+
+
 def run_channel_sums_shard(
     config: ChannelDirectionsConfig, store: Store, pack: Pack, shard: int, *, statistics: Input
 ) -> ShardReport:

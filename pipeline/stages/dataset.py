@@ -14,13 +14,14 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 import storage
-from pipeline.config import DatasetConfig
+from pipeline.config import DatasetConfig, Rounding
 from pipeline.errors import MissingInputError, PipelineError
 from pipeline.machine.cores import map_on_cores
 from pipeline.models.stylegan2 import Generator
 from pipeline.packs.pack import Pack
-from pipeline.pixels import Rounding, to_rgb_arrays
+from pipeline.pixels import to_rgb_arrays
 from pipeline.prompts import ORIGINAL
+from pipeline.runs.progress import advance
 from pipeline.runs.shard import Input, Made, ShardReport, count_shards, part_path, run_shard, shard_bounds, stage_hash
 from pipeline.schemas import DATASET, DIRECTIONS_HASH, EDITS_FOLDER, PROMPTS, shape_of, vectors_of
 from pipeline.style_space import StyleSpace
@@ -57,6 +58,7 @@ def compute_images(
         with torch.no_grad():
             images = generator.render(part)
         yield from to_rgb_arrays(images, rounding)
+        advance(len(images))
 
 
 def load_offsets(directions: Input | None, space: StyleSpace) -> dict[str, Float[Tensor, "s"]]:

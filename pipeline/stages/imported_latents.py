@@ -13,6 +13,7 @@ from pipeline.checkpoints.official import check_w_plus
 from pipeline.config import ImportedLatentsConfig
 from pipeline.packs.pack import Pack
 from pipeline.prompts import slug
+from pipeline.runs.progress import advance
 from pipeline.runs.shard import Made, ShardReport, count_shards, part_path, run_shard, shard_bounds, stage_hash
 from pipeline.schemas import LATENTS
 from storage import Store
@@ -64,6 +65,7 @@ def run_imported_latents_shard(
         w_plus = latents.rows(bounds.start, bounds.stop).load().float()
         finite = torch.isfinite(w_plus).flatten(1).all(dim=1).tolist()
         n = len(finite)
+        advance(n)
         stem = slug(Path(config.name).stem) or "latent"
         columns: dict[str, Any] = {
             "latent_id": [f"{stem}-{i:05d}" for i in bounds],

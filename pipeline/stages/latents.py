@@ -8,6 +8,7 @@ from pipeline.config import LatentsConfig
 from pipeline.models.sampling import sample_w_plus
 from pipeline.models.stylegan2 import Generator
 from pipeline.packs.pack import Pack
+from pipeline.runs.progress import advance
 from pipeline.runs.shard import Made, ShardReport, count_shards, part_path, run_shard, shard_bounds, stage_hash
 from pipeline.schemas import LATENTS
 from storage import Store
@@ -39,6 +40,7 @@ def run_latents_shard(config: LatentsConfig, store: Store, pack: Pack, shard: in
         seeds = [config.first_seed + i for i in shard_bounds(config.num_latents, config.shard_size, shard)]
         w_plus = compute_latents(pack.generator, seeds, psi=config.psi, cutoff=config.cutoff).cpu().numpy()
         n = len(seeds)
+        advance(n)
         table = LATENTS.table(
             {
                 "latent_id": [f"seed-{seed:08d}" for seed in seeds],

@@ -21,6 +21,7 @@ from pipeline.models.oracle import Oracle
 from pipeline.packs.pack import Pack
 from pipeline.pixels import from_rgb_arrays
 from pipeline.prompts import ORIGINAL, templates
+from pipeline.runs.progress import advance
 from pipeline.runs.shard import Input, Made, ShardReport, part_path, run_shard, stage_hash
 from pipeline.schemas import EDITS_FOLDER, SCORES
 from storage import Store
@@ -107,6 +108,7 @@ def run_scores_shard(
         }
         rows = dataset.shard_table(shard).to_pylist()
         scored = _score_rows(rows, prompts, config, pack)
+        advance(len(rows))
         table = SCORES.table({c.name: [row[c.name] for row in scored] for c in SCORES.columns})
         return Made({part_path(STAGE, shard): storage.table_bytes(table)}, rows=len(scored))
 

@@ -183,7 +183,7 @@ class Screening:
             table = sums_table(self.pack.generator.space, [p for p, _ in part], self._measure(part, number))
             return Made({self._sums_path(number, shard): storage.table_bytes(table)}, rows=len(part))
 
-        return self._run(self._sums_stage(number), shard, make)
+        return self._run(self.sums_stage(number), shard, make)
 
     def run_directions(self) -> ShardReport:
         """The table of directions, and the sums that a later prompt list can go on from. Needs all the rest."""
@@ -288,11 +288,12 @@ class Screening:
             tables += [storage.read_table(self.store, self._sums_path(number, shard)) for shard in shards]
         return merge_sums(self.pack.generator.space, self.positions, tables)
 
-    def _sums_stage(self, number: int) -> str:
+    def sums_stage(self, number: int) -> str:
+        """Name of a round's stage."""
         return f"screened_sums_{number}"
 
     def _sums_path(self, number: int, shard: int) -> str:
-        return part_path(f"_{self._sums_stage(number)}", shard)
+        return part_path(f"_{self.sums_stage(number)}", shard)
 
 
 def compute_text_directions(

@@ -26,7 +26,7 @@ def prefect_server() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def measured_run(prefect_server: None, tmp_path_factory: pytest.TempPathFactory, tiny_pack_uri: str) -> str:
+def measured_run(tmp_path_factory: pytest.TempPathFactory, tiny_pack_uri: str) -> str:
     """A run with the tiny pack's statistics and channel directions, measured by their flows."""
     run = str(tmp_path_factory.mktemp("measured"))
     style_statistics(run=run, pack=tiny_pack_uri, num_samples=60, samples_per_shard=25, device="cpu")

@@ -16,10 +16,11 @@ import pandas as pd
 import pytest
 import yaml
 
-from flows.cli import FLOWS
+from flows.cli import load_commands
 from tests.conftest import PROMPT_ROWS
 
 ROOT = Path(__file__).parents[2]
+NAMES = sorted(load_commands())
 PREFECT = [sys.executable, "-m", "prefect"]
 
 
@@ -81,10 +82,9 @@ def prefect(environment: dict[str, str], *arguments: str, timeout: int = 240) ->
 
 def test_prefect_yaml_has_one_deployment_per_flow():
     deployments = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
-    assert sorted(d["name"] for d in deployments) == sorted(FLOWS)
+    assert sorted(d["name"] for d in deployments) == NAMES
     for deployment in deployments:
-        module = deployment["name"].replace("-", "_")
-        assert deployment["entrypoint"] == f"flows/{module}.py:{module}"
+        assert deployment["entrypoint"] == f"flows/deployments.py:{deployment['name'].replace('-', '_')}"
         assert deployment["work_pool"] == {"name": "styleclip"}
 
 
@@ -95,7 +95,7 @@ def test_deployed_edit_dataset_runs_on_a_worker(
     prefect(prefect_environment, "work-pool", "create", "styleclip", "--type", "process", "--overwrite")
     prefect(prefect_environment, "deploy", "--all", "--no-prompt")
     listed = json.loads(prefect(prefect_environment, "deployment", "ls", "--output", "json"))
-    assert len(listed) == len(FLOWS)
+    assert len(listed) == len(NAMES)
     parameters = {
         "prompts": PROMPT_ROWS,
         "run": str(run),

@@ -1,4 +1,4 @@
-"""A prompt list that mixes the three methods, through Prefect."""
+"""A prompt list that mixes the three methods."""
 
 from pathlib import Path
 
@@ -9,8 +9,6 @@ from flows.edit_dataset import edit_dataset
 from flows.optimize_latents import optimize_latents
 from flows.sample_latents import sample_latents
 from pipeline.errors import MissingInputError, PromptError
-
-pytestmark = pytest.mark.usefixtures("prefect_server")
 
 ROWS = [
     {"name": "hat", "target": "a face with a hat"},

@@ -1,4 +1,4 @@
-"""Every flow through Prefect on the tiny pack, alone and as the chain."""
+"""Every flow on the tiny pack, in this process, alone and as the chain."""
 
 import io
 import json
@@ -22,8 +22,6 @@ from pipeline.errors import MissingInputError, PipelineError, PromptError
 from storage import ConflictError, Store
 from tests.conftest import PROMPT_ROWS
 
-pytestmark = pytest.mark.usefixtures("prefect_server")
-
 
 def run_chain(run: Path | str, pack: str, **changes: object) -> dict:
     values = {"num_latents": 5, "latents_per_shard": 2, "images_per_shard": 8, "device": "cpu", "templates": "none"}
@@ -31,7 +29,7 @@ def run_chain(run: Path | str, pack: str, **changes: object) -> dict:
 
 
 @pytest.fixture(scope="module")
-def finished(prefect_server: None, complete_pack_uri: str, tmp_path_factory: pytest.TempPathFactory) -> str:
+def finished(complete_pack_uri: str, tmp_path_factory: pytest.TempPathFactory) -> str:
     run = str(tmp_path_factory.mktemp("finished"))
     run_chain(run, complete_pack_uri)
     return run

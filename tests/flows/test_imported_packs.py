@@ -14,8 +14,9 @@ from torch import Tensor
 
 from flows.edit_dataset import edit_dataset
 from flows.import_latents import import_latents
-from flows.train_mappers import mapper_settings, train_mappers
+from flows.train_mappers import train_mappers
 from pipeline.checkpoints.import_pack import import_pack
+from pipeline.config import MappersConfig, recommended
 from pipeline.errors import CheckpointError, MissingInputError
 from pipeline.models.clip import CONFIG_FILE, MERGES_FILE, WEIGHTS_FILE
 from pipeline.models.sampling import sample_z
@@ -32,8 +33,6 @@ from tests.pipeline.checkpoints.test_official import (
     published_style_mapper,
     style_mapper_file,
 )
-
-pytestmark = pytest.mark.usefixtures("prefect_server")
 
 LEVELS = {"course_mapping": slice(0, 3), "medium_mapping": slice(3, 6), "fine_mapping": slice(6, 8)}  # of 8 rows
 ROWS = [
@@ -191,8 +190,8 @@ def test_pack_may_recommend_to_train_although_it_holds_the_mapper(pack_uri: str,
         load_pack(store.uri, device="cpu"),
         of_method(check_prompts([{**row, "neutral": "a face"} for row in ROWS]), "mapper"),
     )
-    assert len(to_train(mapper_settings(pack, {}), pack, prompts)) == 1
-    assert not to_train(mapper_settings(pack, {"reuse_mappers": True}), pack, prompts)
+    assert len(to_train(recommended(MappersConfig, pack.description.settings["mapper"], {}), pack, prompts)) == 1
+    assert not to_train(MappersConfig(reuse_mappers=True), pack, prompts)
 
 
 @pytest.mark.parametrize(

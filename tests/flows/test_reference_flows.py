@@ -15,8 +15,6 @@ from flows.train_mappers import train_mappers
 from pipeline.errors import MissingInputError, PipelineError
 from storage import Store
 
-pytestmark = pytest.mark.usefixtures("prefect_server")
-
 ROWS = [
     {"name": "hat", "target": "a face with a hat", "relevance_threshold": 0.05},
     {"name": "none", "target": "a hat", "relevance_threshold": 1.0},

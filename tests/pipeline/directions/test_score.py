@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from pipeline.directions.score import Rule, channel_score
+from pipeline.config import Rule
+from pipeline.directions.score import channel_score
 
 TEXT = torch.tensor([1.0, 0.0])
 DIRECTION = torch.tensor([[0.6, 0.8], [-1.0, 0.0], [0.0, 1.0]])  # relevance 0.6, -1, 0

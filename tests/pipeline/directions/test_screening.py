@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from kernels import DirectionSums, unit_vectors
-from pipeline.directions.score import Rule
+from pipeline.config import Rule
 from pipeline.directions.screening import Round, ScreeningRule, measured_directions, plan_round, still_open
 from pipeline.directions.slopes import Slopes
 

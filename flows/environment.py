@@ -1,0 +1,59 @@
+"""The user's surroundings, looked at before any work: a server that answers, folders that can be written."""
+
+import os
+import tempfile
+import urllib.request
+from pathlib import Path
+
+from flows.commands import Request
+from pipeline.errors import PipelineError
+
+SERVER_SECONDS = 5  # a server on another continent answers in less
+
+
+def check_server(url: str) -> None:
+    """Whether the Prefect server that the environment names answers, and Prefect can keep its files.
+
+    Args:
+        url: of its API.
+    Raises:
+        PipelineError: in one line, within seconds.
+    """
+    try:
+        with urllib.request.urlopen(f"{url.rstrip('/')}/health", timeout=SERVER_SECONDS):
+            pass
+    except (OSError, ValueError) as error:
+        raise PipelineError(
+            f"the Prefect server in PREFECT_API_URL must answer; {url} does not ({error}). "
+            f"Start it (`prefect server start`), or unset PREFECT_API_URL to run without a server."
+        ) from error
+    home = Path(os.environ.get("PREFECT_HOME") or Path("~/.prefect").expanduser())
+    _check_writable(home, "Prefect's home folder", "Set PREFECT_HOME to a folder that can be written.")
+
+
+def check_places(request: Request) -> None:
+    """Whether the run folder and the temporary folder can be written.
+
+    Raises:
+        PipelineError: in one line, before any work.
+    """
+    from storage import Store
+
+    try:
+        temporary = Path(tempfile.gettempdir())
+    except FileNotFoundError as error:
+        raise PipelineError(f"a temporary folder is needed; {error}. Set TMPDIR to a folder with room.") from error
+    _check_writable(temporary, "the temporary folder", "Set TMPDIR to a folder with room.")
+    Store(request["run"]).check_writable()
+
+
+def _check_writable(folder: Path, what: str, remedy: str) -> None:
+    """Make the folder if need be, and a file in it that is gone at once."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(b"x")
+    except OSError as error:
+        raise PipelineError(
+            f"{what} must be writable; {folder} is not ({error.strerror or error}). {remedy}"
+        ) from error

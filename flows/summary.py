@@ -1,0 +1,32 @@
+"""The closing table of a run: a line per prompt and strength, and where to look."""
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+
+def print_summary(run: str, console: Console) -> None:
+    """Print what the report of a run found.
+
+    Args:
+        run: the run's folder.
+        console: where to print.
+    """
+    from pipeline.stages.report import CONTACT_SHEET, SUMMARY_FILE
+    from storage import Store, read_table
+
+    store = Store(run)
+    table = Table(title_justify="left")
+    for heading in ("prompt", "method", "strength", "images", "mean CLIP gain"):
+        table.add_column(heading, justify="left" if heading in ("prompt", "method") else "right", overflow="fold")
+    for row in read_table(store, SUMMARY_FILE).to_pylist():
+        method = row.get("method") or "-"
+        if row["status"] == "ok":
+            gain = f"{row['mean_clip_gain']:+.3f}" if row["mean_clip_gain"] is not None else "-"
+            strength = "-" if row["strength"] is None else f"{row['strength']:g}"
+            table.add_row(row["prompt"], method, strength, str(row["images"]), gain)
+        else:
+            table.add_row(row["prompt"], method, "-", "0", Text(row["error"], "red"))
+    console.print(table)
+    console.print(f"contact sheet: {store.uri}/{CONTACT_SHEET}", soft_wrap=True)
+    console.print(f'open it:       pandas.read_parquet("{store.uri}/dataset")', soft_wrap=True)

@@ -1,0 +1,82 @@
+"""Two settings in one run folder: refused before any work, with the names of what differs."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import storage
+from pipeline import __version__
+from pipeline.config import StageConfig
+from pipeline.packs.pack import Pack
+from storage import ConflictError, Store
+
+MOST_NAMED = 8  # differences in one message
+
+
+def is_closed(store: Store, stage: str, *, config_hash: str) -> bool:
+    """Whether the stage was closed with these settings."""
+    closed = storage.read_run(store, stage)
+    return closed is not None and closed["config_hash"] == config_hash
+
+
+def check_same_settings(
+    store: Store,
+    stage: str,
+    *,
+    config_hash: str,
+    config: StageConfig,
+    pack: Pack,
+    facts: Mapping[str, Any],
+) -> None:
+    """Nothing, if the run does not hold this stage yet or holds it made with the same settings.
+
+    Args:
+        store: the run's folder.
+        stage: name of the stage.
+        config_hash: of what would be made.
+        config: its settings.
+        pack: its pack.
+        facts: what it depends on besides, as recorded when the stage is closed.
+    Raises:
+        ConflictError: naming the settings that differ, as ``num_latents: 4 -> 5``.
+    """
+    closed = storage.read_run(store, stage)
+    if closed is None or closed["config_hash"] == config_hash:
+        return
+    before = {
+        **closed.get("config", {}),
+        "pack": closed.get("pack_digest"),
+        "code version": closed.get("code_version"),
+        **closed.get("facts", {}),
+    }
+    now = {**config.identity(), "pack": pack.digest, "code version": __version__, **facts}
+    differences = _differences(before, now)
+    named = "; ".join(differences[:MOST_NAMED]) or "an earlier stage"
+    more = f"; and {len(differences) - MOST_NAMED} more" if len(differences) > MOST_NAMED else ""
+    raise ConflictError(
+        f"{store.uri} must hold the results of one config; {stage} there was made with other settings: {named}{more}. "
+        f"Choose another run folder, take the former settings, or delete {stage} there."
+    )
+
+
+def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """``name: old -> new`` for every value that differs, nested mappings key by key."""
+    named = []
+    for name in dict.fromkeys([*before, *now]):
+        old, new = before.get(name), now.get(name)
+        if old == new:
+            continue
+        if isinstance(old, Mapping) and isinstance(new, Mapping):
+            named += [f"{name} {inner}" for inner in _differences(old, new)]
+        elif old is None and _is_digest(new):
+            named.append(f"{name} added")
+        elif new is None and _is_digest(old):
+            named.append(f"{name} gone")
+        elif _is_digest(old) and _is_digest(new):
+            named.append(f"{name} changed")
+        else:
+            named.append(f"{name}: {old} -> {new}")
+    return named
+
+
+def _is_digest(value: Any) -> bool:
+    return isinstance(value, str) and len(value) >= 12 and all(c in "0123456789abcdef" for c in value)
