@@ -72,7 +72,7 @@ def edit_latents(request: Request) -> dict[str, Any]:
     prompts = load_prompts(request["prompts"], neutral=pack.description.neutral)
     job = request.job(config, prompts=prompts)
     closed = run_stage(open_edited_latents, job, workers=request["workers"])
-    failed = [row for row in load_edits(config, pack, prompts, find_sources(job)[1]).rows if row["status"] != "ok"]
+    failed = [row for row in load_edits(config, pack, prompts, find_sources(job)[1]).rows if row.status != "ok"]
     for row in failed:
-        ENGINE.get().log.warning("%s", row["error"])
+        ENGINE.get().log.warning("%s", row.error)
     return closed | {"failed_prompts": len(failed)}

@@ -1,10 +1,10 @@
 """Rendered datasets: every latent's original and its edits, as labelled PNG images in Parquet."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -22,13 +22,13 @@ from pipeline.packs.pack import Pack
 from pipeline.pixels import to_rgb_arrays
 from pipeline.prompts import ORIGINAL
 from pipeline.runs.progress import advance
+from pipeline.rows import EditedLatentRow, ImageRow, PromptRow, artifact_table, rows_of
 from pipeline.runs.shard import Input, Made, ShardReport, count_shards, part_path, run_shard, shard_bounds, stage_hash
-from pipeline.schemas import DATASET, DIRECTIONS_HASH, EDITS_FOLDER, PROMPTS, shape_of, vectors_of
+from pipeline.schemas import DATASET, DIRECTIONS_HASH, EDITS_FOLDER, PROMPTS, shape_of
 from pipeline.style_space import StyleSpace
 from storage import Store
 
 STAGE = DATASET.name
-LABELS = ("prompt_id", "prompt", "target", "neutral", "method")  # of an image, from its prompt
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Edit:
         offset: added ``strength`` times to the style vector, [s]; None where ``vector`` is given.
     """
 
-    prompt: Mapping[str, Any]
+    prompt: PromptRow
     strength: float
     space: str
     vector: np.ndarray | None
@@ -137,19 +137,19 @@ def run_dataset_shard(
     def make() -> Made:
         num_edits = edits_per_latent(latents, edited)
         bounds = shard_bounds(latents.rows, latents_per_shard(config, num_edits), shard)
-        prompts = {row["prompt_id"]: row for row in edited.table(folder=EDITS_FOLDER).to_pylist()}
+        prompts = {row.prompt_id: row for row in rows_of(PromptRow, edited.table(folder=EDITS_FOLDER))}
         moved = edited.slice_table(bounds.start * num_edits, bounds.stop * num_edits)
         offsets = load_offsets(_checked_directions(directions, moved), pack.generator.space)
         edits: dict[str, list[Edit]] = {}
-        for row, vector in zip(moved.drop_columns("vector").to_pylist(), vectors_of(moved["vector"]), strict=True):
-            if row["status"] == "ok":
-                offset = offsets[row["direction"]] if row["direction"] is not None else None
-                edit = Edit(prompts[row["edit_id"]], row["strength"], row["space"], vector, offset)
-                edits.setdefault(row["latent_id"], []).append(edit)
+        for row in rows_of(EditedLatentRow, moved):
+            if row.status == "ok":
+                offset = offsets[row.direction] if row.direction is not None else None
+                edit = Edit(prompts[row.edit_id], row.strength, row.space, row.vector, offset)
+                edits.setdefault(row.latent_id, []).append(edit)
         table = latents.slice_table(bounds.start, bounds.stop)
         finite = np.isfinite(storage.stack(table["w_plus"])).all(axis=1)
         usable = table.filter(pa.array(finite)).filter(pc.field("status") == "ok")
-        rows: list[dict[str, Any]] = []
+        rows: list[ImageRow] = []
         if usable.num_rows:
             w_plus = storage.stack(usable["w_plus"]).reshape(usable.num_rows, *shape_of(table, "w_plus"))
             with torch.no_grad():
@@ -159,12 +159,10 @@ def run_dataset_shard(
                 for latent_id, style in zip(usable["latent_id"].to_pylist(), styles, strict=True)
                 for batch in _batches(latent_id, style, edits.get(latent_id, []), config, pack)
             )
-            for found in map_on_cores(partial(_render, pack.generator, config), batches, device=styles.device):
-                rows += found
-        columns = {column.name: [row[column.name] for row in rows] for column in DATASET.columns}
-        rendered = DATASET.table(columns)
-        files = {part_path(STAGE, shard): storage.table_bytes(rendered)}
-        lost = moved.num_rows - sum(len(found) for found in edits.values())
+            for rendered in map_on_cores(partial(_render, pack.generator, config), batches, device=styles.device):
+                rows += rendered
+        files = {part_path(STAGE, shard): storage.table_bytes(artifact_table(DATASET, rows))}
+        lost = moved.num_rows - sum(len(of_latent) for of_latent in edits.values())
         return Made(files, rows=len(rows), failures=table.num_rows - usable.num_rows + lost)
 
     config_hash = dataset_hash(config, pack, latents, edited)
@@ -184,11 +182,11 @@ def compute_edited_style(generator: Generator, style: Float[Tensor, "s"], edit: 
 
 
 class _Batch(NamedTuple):
-    """Images of one latent to render together, and the prompt and strength of each."""
+    """Images of one latent to render together, and the prompt (None: the original) and strength of each."""
 
     latent_id: str
     styles: Float[Tensor, "n s"]
-    labels: list[tuple[Mapping[str, Any], float]]
+    labels: list[tuple[PromptRow | None, float]]
 
 
 def _batches(
@@ -196,27 +194,31 @@ def _batches(
 ) -> Iterator[_Batch]:
     """The original, then every edit."""
     styles = torch.stack([style, *(compute_edited_style(pack.generator, style, edit) for edit in edits)])
-    original = dict.fromkeys(LABELS) | {"prompt_id": ORIGINAL}
-    labels = [(original, 0.0), *((edit.prompt, edit.strength) for edit in edits)]
+    labels = [(None, 0.0), *((edit.prompt, edit.strength) for edit in edits)]
     for start in range(0, len(labels), config.batch_size):
         part = slice(start, start + config.batch_size)
         yield _Batch(latent_id, styles[part], labels[part])
 
 
-def _render(generator: Generator, config: DatasetConfig, batch: _Batch) -> list[dict[str, Any]]:
+def _render(generator: Generator, config: DatasetConfig, batch: _Batch) -> list[ImageRow]:
     """A batch as rows."""
     rows = []
     images = compute_images(generator, batch.styles, batch_size=config.batch_size, rounding=config.uint8)
     for (prompt, strength), image in zip(batch.labels, images, strict=True):
-        image_id = image_name(batch.latent_id, prompt["prompt_id"], strength)
+        prompt_id = ORIGINAL if prompt is None else prompt.prompt_id
+        image_id = image_name(batch.latent_id, prompt_id, strength)
         rows.append(
-            {
-                "image_id": image_id,
-                "image": storage.image_struct(storage.encode_png(image), f"{image_id}.png"),
-                "latent_id": batch.latent_id,
-                **{key: prompt[key] for key in LABELS},
-                "strength": strength,
-            }
+            ImageRow(
+                image_id=image_id,
+                image=storage.image_struct(storage.encode_png(image), f"{image_id}.png"),
+                latent_id=batch.latent_id,
+                prompt_id=prompt_id,
+                prompt=None if prompt is None else prompt.prompt,
+                target=None if prompt is None else prompt.target,
+                neutral=None if prompt is None else prompt.neutral,
+                method=None if prompt is None else prompt.method,
+                strength=strength,
+            )
         )
     return rows
 

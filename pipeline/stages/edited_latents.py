@@ -4,9 +4,8 @@ Letters: n latent, l row of w_plus, d w_dim.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -20,6 +19,7 @@ from pipeline.errors import PipelineError, PromptError
 from pipeline.models.mapper import Mapper, load_mapper, moved_latents
 from pipeline.packs.pack import Pack
 from pipeline.prompts import Method, Prompt, templates
+from pipeline.rows import EditedLatentRow, PromptRow, artifact_table, rows_of
 from pipeline.runs.shard import Input, Made, ShardReport, count_shards, part_path, run_shard, shard_bounds, stage_hash
 from pipeline.schemas import DIRECTIONS_HASH, EDITED_LATENTS, EDITS_FOLDER, PROMPTS, shape_of, vectors_of
 from storage import Store
@@ -34,22 +34,27 @@ class Edits:
     """The prompts of a run, judged: what is rendered and what failed.
 
     Attributes:
-        rows: one per prompt in list order, the columns of ``PROMPTS``; strengths are filled in.
+        rows: one per prompt in list order; strengths are filled in.
         sources: the artifact behind each method in use.
     """
 
-    rows: list[dict[str, Any]]
+    rows: list[PromptRow]
     sources: Mapping[Method, Input]
 
     @property
-    def usable(self) -> list[dict[str, Any]]:
+    def usable(self) -> list[PromptRow]:
         """Prompts with an edit."""
-        return [row for row in self.rows if row["status"] == "ok"]
+        return [row for row in self.rows if row.status == "ok"]
 
     @property
     def per_latent(self) -> int:
         """Rows of the artifact for one latent: every usable prompt at every strength."""
-        return sum(len(row["strengths"]) for row in self.usable)
+        return sum(len(row.strengths) for row in self.usable)
+
+    @property
+    def text_width(self) -> int:
+        """Length of a text direction."""
+        return next(len(row.text_direction) for row in self.usable if row.text_direction is not None)
 
 
 def load_edits(
@@ -60,47 +65,74 @@ def load_edits(
     Raises:
         PipelineError: if no prompt is usable, with the first prompt's error.
     """
-    known: dict[str, dict[str, Any]] = {}
+    outcomes: dict[str, _Outcome] = {}
     for method, source in sources.items():
-        known |= _known_prompts(method, source)
+        outcomes |= _outcomes(method, source)
     rows = []
     for prompt in prompts:
-        if prompt.prompt_id not in known:
+        if prompt.prompt_id not in outcomes:
             raise PromptError(
                 f"prompt {prompt.name!r} (method {prompt.method!r}) must be in {SOURCES[prompt.method]} of the run; "
                 f"it is not. Give every step the same prompt list."
             )
-        rows.append(_edit_row(prompt, config, pack, known[prompt.prompt_id]))
+        rows.append(_edit_row(prompt, config, pack, outcomes[prompt.prompt_id]))
     edits = Edits(rows, sources)
     if not edits.usable:
         raise PipelineError(
-            f"rendering needs at least one usable prompt; all {len(rows)} failed, the first: {rows[0]['error']}"
+            f"rendering needs at least one usable prompt; all {len(rows)} failed, the first: {rows[0].error}"
         )
     return edits
 
 
-def _known_prompts(method: Method, source: Input) -> dict[str, dict[str, Any]]:
-    """prompt_id to status, error and, for global directions, all else that is recorded."""
+@dataclass(frozen=True)
+class _Outcome:
+    """What a method says of a prompt; ``row`` is all that global directions record of it."""
+
+    status: str
+    error: str | None
+    row: PromptRow | None = None
+
+
+def _outcomes(method: Method, source: Input) -> dict[str, _Outcome]:
+    """By prompt_id."""
     if method == "global":
-        return {row["prompt_id"]: row for row in source.table(folder=PROMPTS.name).to_pylist()}
-    found: dict[str, dict[str, Any]] = {}
-    for row in source.table(["prompt_id", "status", "error"]).to_pylist():
-        if row["status"] == "ok" or row["prompt_id"] not in found:  # one latent that worked makes a prompt usable
-            found[row["prompt_id"]] = row
-    return found
+        rows = rows_of(PromptRow, source.table(folder=PROMPTS.name))
+        return {row.prompt_id: _Outcome(row.status, row.error, row) for row in rows}
+    outcomes: dict[str, _Outcome] = {}
+    table = source.table(["prompt_id", "status", "error"])
+    for prompt_id, status, error in zip(*(column.to_pylist() for column in table.columns), strict=True):
+        if status == "ok" or prompt_id not in outcomes:  # one latent that worked makes a prompt usable
+            outcomes[prompt_id] = _Outcome(status, error)
+    return outcomes
 
 
-def _edit_row(prompt: Prompt, config: EditedLatentsConfig, pack: Pack, known: dict[str, Any]) -> dict[str, Any]:
-    row: dict[str, Any] = {column.name: None for column in PROMPTS.columns} | known
-    row |= {"prompt": prompt.name, "target": prompt.target, "neutral": prompt.neutral, "method": prompt.method}
+def _edit_row(prompt: Prompt, config: EditedLatentsConfig, pack: Pack, outcome: _Outcome) -> PromptRow:
     default = (config.strengths or (pack.description.strength,)) if prompt.method == "global" else LEARNT_STRENGTHS
-    row["strengths"] = list(prompt.strengths or default)
-    if prompt.method != "global" and row["status"] == "ok":
-        try:
-            row["text_direction"] = _text_direction(pack, prompt.target, prompt.neutral, config.templates)
-        except PromptError as error:  # too long with this template set
-            row |= {"status": "failed", "error": f"prompt {prompt.name!r}: {error}"}
-    return row
+    row = PromptRow(
+        prompt_id=prompt.prompt_id,
+        prompt=prompt.name,
+        target=prompt.target,
+        neutral=prompt.neutral,
+        method=prompt.method,
+        strengths=prompt.strengths or default,
+        status=outcome.status,
+        error=outcome.error,
+    )
+    if (known := outcome.row) is not None:
+        return replace(
+            row,
+            relevance_threshold=known.relevance_threshold,
+            num_channels=known.num_channels,
+            max_relevance=known.max_relevance,
+            channel_counts=known.channel_counts,
+            text_direction=known.text_direction,
+        )
+    if row.status != "ok":
+        return row
+    try:
+        return replace(row, text_direction=_text_direction(pack, prompt.target, prompt.neutral, config.templates))
+    except PromptError as error:  # too long with this template set
+        return replace(row, status="failed", error=f"prompt {prompt.name!r}: {error}")
 
 
 def edited_latents_hash(
@@ -145,56 +177,52 @@ def run_edited_latents_shard(
         w_plus = storage.stack(table["w_plus"]).reshape(table.num_rows, *shape_of(table, "w_plus"))
         optimized = edits.sources.get("optimize")
         pairs = {} if optimized is None else _find_optimized(optimized, latents.rows, bounds)
-        of_prompt = {row["prompt_id"]: _edit_latents(row, edits, pack, table, w_plus, pairs) for row in edits.usable}
+        of_prompt = {row.prompt_id: _edit_latents(row, edits, pack, table, w_plus, pairs) for row in edits.usable}
         rows = [row for i in range(table.num_rows) for edited in of_prompt.values() for row in edited[i]]
-        columns = {column.name: [row[column.name] for row in rows] for column in EDITED_LATENTS.columns}
         directions = edits.sources.get("global")
         metadata = {
             "w_plus_shape": w_plus.shape[1:],
             DIRECTIONS_HASH: None if directions is None else directions.config_hash,
         }
-        files = {part_path(STAGE, shard): storage.table_bytes(EDITED_LATENTS.table(columns, metadata=metadata))}
+        moved = artifact_table(EDITED_LATENTS, rows, metadata=metadata)
+        files = {part_path(STAGE, shard): storage.table_bytes(moved)}
         if shard == 0:
-            width = len(edits.usable[0]["text_direction"])
-            listed = {column.name: [row[column.name] for row in edits.rows] for column in PROMPTS.columns}
-            files[part_path(EDITS_FOLDER, 0)] = storage.table_bytes(
-                PROMPTS.table(listed, widths={"text_direction": width})
-            )
-        return Made(files, rows=len(rows), failures=sum(row["status"] == "failed" for row in rows))
+            listed = artifact_table(PROMPTS, edits.rows, widths={"text_direction": edits.text_width})
+            files[part_path(EDITS_FOLDER, 0)] = storage.table_bytes(listed)
+        return Made(files, rows=len(rows), failures=sum(row.status == "failed" for row in rows))
 
     config_hash = edited_latents_hash(config, pack, prompts, latents, edits.sources)
     return run_shard(store, STAGE, shard, config_hash=config_hash, pack=pack, make=make)
 
 
 def _edit_latents(
-    prompt: dict[str, Any],
+    prompt: PromptRow,
     edits: Edits,
     pack: Pack,
     table: pa.Table,
     w_plus: Float[np.ndarray, "n l d"],
-    pairs: "Mapping[tuple[str, str], _Found]",
-) -> list[list[dict[str, Any]]]:
+    pairs: "Mapping[tuple[str, str], _Edited]",
+) -> list[list[EditedLatentRow]]:
     """Rows of one prompt: for every latent, one per strength."""
-    source = edits.sources[prompt["method"]]
-    if prompt["method"] == "global":
-        found = [_Found("styles", direction=prompt["prompt_id"])] * len(w_plus)
-    elif prompt["method"] == "mapper":
-        found = _map_latents(source, prompt["prompt_id"], pack, w_plus)
+    if prompt.method == "global":
+        edited = [_Edited("styles", direction=prompt.prompt_id)] * len(w_plus)
+    elif prompt.method == "mapper":
+        edited = _map_latents(edits.sources["mapper"], prompt.prompt_id, pack, w_plus)
     else:
-        found = [pairs.get((x, prompt["prompt_id"]), _NOT_OPTIMIZED) for x in table["latent_id"].to_pylist()]
+        edited = [pairs.get((x, prompt.prompt_id), _NOT_OPTIMIZED) for x in table["latent_id"].to_pylist()]
     out = []
     for i, latent in enumerate(table.select(["latent_id", "status", "error"]).to_pylist()):
         error = latent["error"] or "the latent failed." if latent["status"] != "ok" else None
         if error is None and not np.isfinite(w_plus[i]).all():
             error = f"latent {latent['latent_id']!r} must be finite; it holds NaN."
-        one = found[i] if error is None else _Found(found[i].space, error=error)
+        one = edited[i] if error is None else _Edited(edited[i].space, error=error)
         out.append(_rows(latent["latent_id"], prompt, one, w_plus[i], pack))
     return out
 
 
 @dataclass(frozen=True)
-class _Found:
-    """What a method found for one latent: a vector, a direction, or why not."""
+class _Edited:
+    """What a method makes of one latent: a vector, a direction, or why not."""
 
     space: str
     vector: np.ndarray | None = None
@@ -202,31 +230,30 @@ class _Found:
     error: str | None = None
 
 
-_NOT_OPTIMIZED = _Found("w_plus", error="the pair must be optimised; optimize-latents was run on other latents.")
+_NOT_OPTIMIZED = _Edited("w_plus", error="the pair must be optimised; optimize-latents was run on other latents.")
 
 
 def _rows(
-    latent_id: str, prompt: dict[str, Any], found: _Found, w_plus: Float[np.ndarray, "l d"], pack: Pack
-) -> list[dict[str, Any]]:
-    strengths = prompt["strengths"]
-    vectors: Sequence[np.ndarray | None] = [None] * len(strengths)
-    if found.vector is not None:
+    latent_id: str, prompt: PromptRow, edited: _Edited, w_plus: Float[np.ndarray, "l d"], pack: Pack
+) -> list[EditedLatentRow]:
+    vectors: Sequence[np.ndarray | None] = [None] * len(prompt.strengths)
+    if edited.vector is not None:
         source = w_plus.reshape(-1)
-        if found.space == "styles" and any(s != 1.0 for s in strengths):
+        if edited.space == "styles" and any(s != 1.0 for s in prompt.strengths):
             source = _styles(pack, w_plus)
-        vectors = compute_moved_vectors(source, found.vector, strengths)
+        vectors = compute_moved_vectors(source, edited.vector, prompt.strengths)
     return [
-        {
-            "latent_id": latent_id,
-            "edit_id": prompt["prompt_id"],
-            "strength": strength,
-            "space": found.space,
-            "vector": vector,
-            "direction": found.direction if found.error is None else None,
-            "status": "ok" if found.error is None else "failed",
-            "error": found.error,
-        }
-        for strength, vector in zip(strengths, vectors, strict=True)
+        EditedLatentRow(
+            latent_id=latent_id,
+            edit_id=prompt.prompt_id,
+            strength=strength,
+            space=edited.space,
+            vector=vector,
+            direction=edited.direction if edited.error is None else None,
+            status="ok" if edited.error is None else "failed",
+            error=edited.error,
+        )
+        for strength, vector in zip(prompt.strengths, vectors, strict=True)
     ]
 
 
@@ -235,7 +262,7 @@ def _styles(pack: Pack, w_plus: Float[np.ndarray, "l d"]) -> Float[np.ndarray, "
         return pack.generator.styles(torch.from_numpy(w_plus.copy())[None].to(pack.device))[0].cpu().numpy()
 
 
-def _map_latents(mappers: Input, prompt_id: str, pack: Pack, w_plus: Float[np.ndarray, "n l d"]) -> list[_Found]:
+def _map_latents(mappers: Input, prompt_id: str, pack: Pack, w_plus: Float[np.ndarray, "n l d"]) -> list[_Edited]:
     """The mapper's edited latents, at strength 1."""
     row = next(r for r in mappers.table().to_pylist() if r["prompt_id"] == prompt_id)
     mapper: Mapper = load_mapper(
@@ -244,17 +271,17 @@ def _map_latents(mappers: Input, prompt_id: str, pack: Pack, w_plus: Float[np.nd
     w: Tensor = torch.from_numpy(w_plus.copy()).to(pack.device)
     with torch.no_grad():
         moved = moved_latents(mapper, pack.generator, w).flatten(1).cpu().numpy()
-    return [_Found(mapper.space_name, vector=vector) for vector in moved]
+    return [_Edited(mapper.space_name, vector=vector) for vector in moved]
 
 
-def _find_optimized(optimized: Input, num_latents: int, bounds: range) -> dict[tuple[str, str], _Found]:
-    """(latent_id, prompt_id) to what was found; pairs stand latent by latent, so latents are a range of rows."""
+def _find_optimized(optimized: Input, num_latents: int, bounds: range) -> dict[tuple[str, str], _Edited]:
+    """(latent_id, prompt_id) to the edited latent; pairs stand latent by latent, so latents are a range of rows."""
     per_latent = optimized.rows // num_latents
     table = optimized.slice_table(bounds.start * per_latent, bounds.stop * per_latent)
     columns = ("latent_id", "prompt_id", "space", "error")
     rows = zip(*(table[name].to_pylist() for name in columns), vectors_of(table["vector"]), strict=True)
     return {
-        (latent, prompt): _Found(space, vector=vector, error=error) for latent, prompt, space, error, vector in rows
+        (latent, prompt): _Edited(space, vector=vector, error=error) for latent, prompt, space, error, vector in rows
     }
 
 

@@ -13,6 +13,7 @@ import storage
 from pipeline.config import ReportConfig
 from pipeline.packs.pack import Pack
 from pipeline.prompts import ORIGINAL
+from pipeline.rows import ImageRow, PromptRow, SummaryRow, artifact_table, rows_of
 from pipeline.runs.shard import Input, Made, ShardReport, run_shard, stage_hash
 from pipeline.schemas import EDITS_FOLDER, SUMMARY
 from storage import Store
@@ -64,23 +65,23 @@ def compute_summary(prompts: pa.Table, scores: pa.Table) -> pa.Table:
         ]
     )
     rows = []
-    for prompt in prompts.to_pylist():
-        of_prompt = means.filter(pc.field("prompt_id") == prompt["prompt_id"]).to_pylist()
-        for found in of_prompt or [{}]:
-            rows.append(
-                {
-                    "prompt": prompt["prompt"],
-                    "strength": found.get("strength"),
-                    "images": found.get("image_id_count", 0),
-                    "mean_clip_gain": found.get("clip_gain_mean"),
-                    "mean_clip_direction": found.get("clip_direction_mean"),
-                    "mean_pixel_distance": found.get("pixel_distance_mean"),
-                    "mean_identity_similarity": found.get("identity_similarity_mean"),
-                    "status": prompt["status"],
-                    "error": prompt["error"],
-                }
+    for prompt in rows_of(PromptRow, prompts):
+        of_prompt = means.filter(pc.field("prompt_id") == prompt.prompt_id).to_pylist()
+        rows += [
+            SummaryRow(
+                prompt=prompt.prompt,
+                strength=mean.get("strength"),
+                images=mean.get("image_id_count", 0),
+                mean_clip_gain=mean.get("clip_gain_mean"),
+                mean_clip_direction=mean.get("clip_direction_mean"),
+                mean_pixel_distance=mean.get("pixel_distance_mean"),
+                mean_identity_similarity=mean.get("identity_similarity_mean"),
+                status=prompt.status,
+                error=prompt.error,
             )
-    return SUMMARY.table({c.name: [row[c.name] for row in rows] for c in SUMMARY.columns})
+            for mean in of_prompt or [{}]
+        ]
+    return artifact_table(SUMMARY, rows)
 
 
 def report_hash(config: ReportConfig, pack: Pack, scores: Input) -> str:
@@ -105,20 +106,20 @@ def run_report(
 
 def _draw_sheet(config: ReportConfig, dataset: Input, prompts: pa.Table) -> UInt8[np.ndarray, "h w 3"]:
     """The first latents with the first prompts, each at its strongest rendered strength."""
-    usable = [row for row in prompts.to_pylist() if row["status"] == "ok"][: config.columns]
+    usable = [row for row in rows_of(PromptRow, prompts) if row.status == "ok"][: config.columns]
     wanted: dict[str, dict[str, bytes]] = {}
     strength: dict[tuple[str, str], float] = {}
     for shard in range(dataset.num_shards):
-        for row in dataset.shard_table(shard).to_pylist():
-            if row["latent_id"] not in wanted and len(wanted) == config.rows:
+        for row in rows_of(ImageRow, dataset.shard_table(shard)):
+            if row.latent_id not in wanted and len(wanted) == config.rows:
                 continue
-            key = (row["latent_id"], row["prompt_id"])
-            if abs(row["strength"]) >= strength.get(key, 0.0):
-                strength[key] = abs(row["strength"])
-                wanted.setdefault(row["latent_id"], {})[row["prompt_id"]] = row["image"]["bytes"]
+            key = (row.latent_id, row.prompt_id)
+            if abs(row.strength) >= strength.get(key, 0.0):
+                strength[key] = abs(row.strength)
+                wanted.setdefault(row.latent_id, {})[row.prompt_id] = row.image["bytes"]
         if len(wanted) == config.rows:
             break
-    heads = [(ORIGINAL, ORIGINAL), *((row["prompt_id"], row["prompt"]) for row in usable)]
+    heads = [(ORIGINAL, ORIGINAL), *((row.prompt_id, row.prompt) for row in usable)]
     columns = [
         Cell(label, [storage.decode_image(of[key]) if key in of else None for of in wanted.values()])
         for key, label in heads

@@ -6,7 +6,6 @@ Letters: n image, d CLIP width.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -22,6 +21,7 @@ from pipeline.packs.pack import Pack
 from pipeline.pixels import from_rgb_arrays
 from pipeline.prompts import ORIGINAL, templates
 from pipeline.runs.progress import advance
+from pipeline.rows import ImageRow, PromptRow, ScoreRow, artifact_table, rows_of
 from pipeline.runs.shard import Input, Made, ShardReport, part_path, run_shard, stage_hash
 from pipeline.schemas import EDITS_FOLDER, SCORES
 from storage import Store
@@ -99,43 +99,54 @@ def run_scores_shard(
 
     def make() -> Made:
         prompts = {
-            row["prompt_id"]: PromptEmbedding(
-                pack.clip.encode_prompt(row["target"], templates(config.templates)).cpu(),
-                pack.clip.text_direction(row["target"], row["neutral"], templates(config.templates)).cpu(),
+            row.prompt_id: PromptEmbedding(
+                pack.clip.encode_prompt(row.target, templates(config.templates)).cpu(),
+                pack.clip.text_direction(row.target, row.neutral, templates(config.templates)).cpu(),
             )
-            for row in edited.table(folder=EDITS_FOLDER).to_pylist()
-            if row["status"] == "ok"
+            for row in rows_of(PromptRow, edited.table(folder=EDITS_FOLDER))
+            if row.status == "ok"
         }
-        rows = dataset.shard_table(shard).to_pylist()
+        rows = rows_of(ImageRow, dataset.shard_table(shard))
         scored = _score_rows(rows, prompts, config, pack)
         advance(len(rows))
-        table = SCORES.table({c.name: [row[c.name] for row in scored] for c in SCORES.columns})
+        table = artifact_table(SCORES, scored)
         return Made({part_path(STAGE, shard): storage.table_bytes(table)}, rows=len(scored))
 
     return run_shard(store, STAGE, shard, config_hash=scores_hash(config, pack, dataset), pack=pack, make=make)
 
 
 def _score_rows(
-    rows: list[dict[str, Any]], prompts: dict[str, PromptEmbedding], config: ScoresConfig, pack: Pack
-) -> list[dict[str, Any]]:
+    rows: list[ImageRow], prompts: dict[str, PromptEmbedding], config: ScoresConfig, pack: Pack
+) -> list[ScoreRow]:
     """Scores of the edited rows; each latent's original stands in the same shard."""
     if not rows:
         return []
-    images = np.stack([storage.decode_image(row["image"]["bytes"]) for row in rows])
+    images = np.stack([storage.decode_image(row.image["bytes"]) for row in rows])
     embedded = compute_embeddings(pack.clip.encode_images, images, batch_size=config.batch_size, device=pack.device)
     identity = _identity(pack, images, config.batch_size)
     attributes = _attributes(pack, images, config.batch_size)
-    original = {row["latent_id"]: i for i, row in enumerate(rows) if row["prompt_id"] == ORIGINAL}
+    original = {row.latent_id: i for i, row in enumerate(rows) if row.prompt_id == ORIGINAL}
     scored = []
     for i, row in enumerate(rows):
-        if row["prompt_id"] == ORIGINAL:
+        if row.prompt_id == ORIGINAL:
             continue
-        base = original[row["latent_id"]]
+        base = original[row.latent_id]
         distance = float(np.abs(images[i].astype(np.int16) - images[base].astype(np.int16)).mean()) / 255
-        scores = compute_scores(embedded[base], embedded[i], prompts[row["prompt_id"]], pixel_distance=distance)
-        key = {k: row[k] for k in ("image_id", "latent_id", "prompt_id", "strength")}
-        similarity = None if identity is None else float(identity[base] @ identity[i])
-        scored.append({**key, **vars(scores), "identity_similarity": similarity, "attributes": attributes[i]})
+        scores = compute_scores(embedded[base], embedded[i], prompts[row.prompt_id], pixel_distance=distance)
+        scored.append(
+            ScoreRow(
+                image_id=row.image_id,
+                latent_id=row.latent_id,
+                prompt_id=row.prompt_id,
+                strength=row.strength,
+                clip_similarity=scores.clip_similarity,
+                clip_gain=scores.clip_gain,
+                clip_direction=scores.clip_direction,
+                pixel_distance=scores.pixel_distance,
+                identity_similarity=None if identity is None else float(identity[base] @ identity[i]),
+                attributes=attributes[i],
+            )
+        )
     return scored
 
 

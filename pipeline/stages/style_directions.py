@@ -1,5 +1,7 @@
 """Style directions: a prompt becomes a sparse move in StyleSpace that fits any image (StyleCLIP section 6)."""
 
+from dataclasses import replace
+
 import pyarrow as pa
 import torch
 
@@ -11,6 +13,7 @@ from pipeline.directions.table import ChannelTable, published_layers
 from pipeline.errors import PromptError
 from pipeline.packs.pack import Pack
 from pipeline.prompts import Prompt, templates
+from pipeline.rows import PromptRow, artifact_table
 from pipeline.runs.shard import Made, ShardReport, count_shards, part_path, run_shard, shard_bounds, stage_hash
 from pipeline.schemas import PROMPTS, STYLE_DIRECTIONS
 from storage import Store
@@ -52,11 +55,12 @@ def run_style_directions_shard(
             rows.append(row)
             if part is not None:
                 parts.append(part)
-        failures = sum(row["status"] == "failed" for row in rows)
+        failures = sum(row.status == "failed" for row in rows)
         directions = pa.concat_tables(parts) if parts else STYLE_DIRECTIONS.schema().empty_table()
+        listed = artifact_table(PROMPTS, rows, widths={"text_direction": channels.direction.shape[1]})
         files = {
             part_path(STAGE, shard): storage.table_bytes(directions),
-            part_path(PROMPTS.name, shard): storage.table_bytes(_prompt_table(rows, channels)),
+            part_path(PROMPTS.name, shard): storage.table_bytes(listed),
         }
         return Made(files, rows=len(chosen), failures=failures)
 
@@ -66,34 +70,29 @@ def run_style_directions_shard(
 
 def _direct(
     prompt: Prompt, config: StyleDirectionsConfig, pack: Pack, channels: ChannelTable
-) -> tuple[dict[str, object], pa.Table | None]:
+) -> tuple[PromptRow, pa.Table | None]:
     """One prompt's row, and its channels where it has a direction."""
-    row: dict[str, object] = {
-        "prompt_id": prompt.prompt_id,
-        "prompt": prompt.name,
-        "target": prompt.target,
-        "neutral": prompt.neutral,
-        "method": prompt.method,
-        "strengths": list(prompt.strengths or ()),
-        "relevance_threshold": None,
-        "num_channels": None,
-        "max_relevance": None,
-        "channel_counts": None,
-        "text_direction": None,
-        "status": "failed",
-        "error": None,
-    }
+    row = PromptRow(
+        prompt_id=prompt.prompt_id,
+        prompt=prompt.name,
+        target=prompt.target,
+        neutral=prompt.neutral,
+        method=prompt.method,
+        strengths=prompt.strengths or (),
+        status="failed",
+        error=None,
+    )
     count = prompt.num_channels or config.num_channels or pack.description.num_channels
     threshold = prompt.relevance_threshold
     if threshold is None and prompt.num_channels is None:
         threshold = config.relevance_threshold
     try:
         text = pack.clip.text_direction(prompt.target, prompt.neutral, templates(config.templates)).cpu()
-        row["text_direction"] = text.tolist()
+        row = replace(row, text_direction=text.tolist())
         relevances = relevance(channels.direction, text)
-        row["max_relevance"] = float(relevances.abs().max())
-        row["channel_counts"] = count_channels(relevances, torch.arange(NUM_THRESHOLDS) / 100).tolist()
-        found = compute_style_direction(
+        counts = count_channels(relevances, torch.arange(NUM_THRESHOLDS) / 100)
+        row = replace(row, max_relevance=float(relevances.abs().max()), channel_counts=counts.tolist())
+        direction = compute_style_direction(
             channels,
             text,
             relevance_threshold=threshold,
@@ -102,20 +101,15 @@ def _direct(
             guard=config.guard,
         )
     except (PromptError, ValueError) as error:
-        return {**row, "error": f"prompt {prompt.name!r}: {error}"}, None
-    row.update(relevance_threshold=found.threshold, num_channels=len(found.rows), status="ok")
+        return replace(row, error=f"prompt {prompt.name!r}: {error}"), None
+    row = replace(row, relevance_threshold=direction.threshold, num_channels=len(direction.rows), status="ok")
     part = STYLE_DIRECTIONS.table(
         {
-            "prompt_id": [prompt.prompt_id] * len(found.rows),
-            "layer": channels.layer[found.rows],
-            "channel": channels.channel[found.rows],
-            "value": found.value,
-            "relevance": found.relevance,
+            "prompt_id": [prompt.prompt_id] * len(direction.rows),
+            "layer": channels.layer[direction.rows],
+            "channel": channels.channel[direction.rows],
+            "value": direction.value,
+            "relevance": direction.relevance,
         }
     )
     return row, part
-
-
-def _prompt_table(rows: list[dict[str, object]], channels: ChannelTable) -> pa.Table:
-    columns = {column.name: [row[column.name] for row in rows] for column in PROMPTS.columns}
-    return PROMPTS.table(columns, widths={"text_direction": channels.direction.shape[1]})

@@ -1,0 +1,115 @@
+"""Rows that travel from the edited latents to the report, typed: the fields of each are its artifact's columns.
+
+``artifact_table`` writes rows as their artifact's table; ``rows_of`` reads them back. A table of an older run may lack
+a column that has a default.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, TypeVar
+
+import numpy as np
+import pyarrow as pa
+
+from pipeline.schemas import Artifact, vectors_of
+
+
+@dataclass(frozen=True)
+class PromptRow:
+    """One prompt and what came of it: a row of ``PROMPTS``, in a run's prompts and in its edits."""
+
+    prompt_id: str
+    prompt: str
+    target: str
+    neutral: str
+    method: str
+    strengths: Sequence[float]
+    status: str
+    error: str | None
+    relevance_threshold: float | None = None
+    num_channels: int | None = None
+    max_relevance: float | None = None
+    channel_counts: Sequence[int] | None = None
+    text_direction: Sequence[float] | None = None
+
+
+@dataclass(frozen=True)
+class EditedLatentRow:
+    """One latent with one prompt at one strength: a row of ``EDITED_LATENTS``."""
+
+    latent_id: str
+    edit_id: str
+    strength: float
+    space: str
+    vector: np.ndarray | None
+    direction: str | None
+    status: str
+    error: str | None
+
+
+@dataclass(frozen=True)
+class ImageRow:
+    """One rendered image with its labels: a row of ``DATASET``. The labels of an original are None."""
+
+    image_id: str
+    image: Mapping[str, Any]
+    latent_id: str
+    prompt_id: str
+    prompt: str | None
+    target: str | None
+    neutral: str | None
+    method: str | None
+    strength: float
+
+
+@dataclass(frozen=True)
+class ScoreRow:
+    """The scores of one edited image: a row of ``SCORES``."""
+
+    image_id: str
+    latent_id: str
+    prompt_id: str
+    strength: float
+    clip_similarity: float
+    clip_gain: float
+    clip_direction: float
+    pixel_distance: float
+    identity_similarity: float | None
+    attributes: Sequence[Mapping[str, object]] | None
+
+
+@dataclass(frozen=True)
+class SummaryRow:
+    """Mean scores of one prompt at one strength: a row of ``SUMMARY``."""
+
+    prompt: str
+    strength: float | None
+    images: int
+    mean_clip_gain: float | None
+    mean_clip_direction: float | None
+    mean_pixel_distance: float | None
+    mean_identity_similarity: float | None
+    status: str
+    error: str | None
+
+
+Row = TypeVar("Row", PromptRow, EditedLatentRow, ImageRow, ScoreRow, SummaryRow)
+
+
+def artifact_table(
+    artifact: Artifact,
+    rows: Sequence[Row],
+    *,
+    widths: Mapping[str, int] | None = None,
+    metadata: Mapping[str, object] | None = None,
+) -> pa.Table:
+    """Rows as their artifact's table; ``widths`` and ``metadata`` as for ``Artifact.table``."""
+    columns = {column.name: [getattr(row, column.name) for row in rows] for column in artifact.columns}
+    return artifact.table(columns, widths=widths, metadata=metadata)
+
+
+def rows_of(kind: type[Row], table: pa.Table) -> list[Row]:
+    """A table's rows in order; vectors are arrays that share the table's memory, None where null."""
+    present = [field.name for field in fields(kind) if field.name in table.column_names]
+    columns = {name: vectors_of(table[name]) if name == "vector" else table[name].to_pylist() for name in present}
+    return [kind(**dict(zip(present, values, strict=True))) for values in zip(*columns.values(), strict=True)]
