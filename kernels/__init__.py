@@ -18,7 +18,7 @@ from kernels.channel_relevance import (
     weigh_by_effect,
 )
 from kernels.direction_sums import DirectionSums
-from kernels.impl import Impl
+from kernels.impl import Impl, check_impl
 from kernels.modulated_conv2d import modulated_conv2d, moved_modulated_conv2d
 from kernels.probes import Probes, probe_rows
 from kernels.resize import bicubic_matrix, resize_normalize
@@ -39,6 +39,7 @@ __all__ = [
     "bicubic_matrix",
     "binomial_filter",
     "channel_direction",
+    "check_impl",
     "count_channels",
     "modulated_conv2d",
     "moved_modulated_conv2d",

@@ -34,7 +34,8 @@ def bias_act(
         slope: negative slope of the leaky ReLU.
         gain: factor after the activation.
         clamp: largest magnitude let through, or None. NVlabs networks use 256, rosinality's none.
-        impl: ``"fast"`` works in place on one temporary when no gradient is asked for.
+        impl: ``"fast"`` works in place on one temporary, as far as a gradient allows; ``"auto"`` takes the reference
+            where one is asked for.
     Returns:
         shape, dtype and device of ``x``; differentiable in ``x``, ``bias`` and ``noise``.
     Raises:
@@ -43,9 +44,13 @@ def bias_act(
     check_impl(impl)
     if bias is not None and bias.shape != (x.shape[1],):
         raise ValueError(f"`bias` must have one value per channel, ({x.shape[1]},); got {tuple(bias.shape)}.")
-    needs_grad = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (x, bias, noise))
-    run = _bias_act_ref if impl == "ref" or needs_grad else _bias_act_fast
-    return run(x, bias, noise=noise, act=act, slope=slope, gain=gain, clamp=clamp)
+    if impl == "ref" or (impl == "auto" and _needs_grad(x, bias, noise)):
+        return _bias_act_ref(x, bias, noise=noise, act=act, slope=slope, gain=gain, clamp=clamp)
+    return _bias_act_fast(x, bias, noise=noise, act=act, slope=slope, gain=gain, clamp=clamp)
+
+
+def _needs_grad(*tensors: Tensor | None) -> bool:
+    return torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
 
 
 def _bias_act_ref(
@@ -64,6 +69,7 @@ def _bias_act_ref(
 def _bias_act_fast(
     x: Tensor, bias: Tensor | None, *, noise: Tensor | None, act: bool, slope: float, gain: float, clamp: float | None
 ) -> Tensor:
+    differentiate = _needs_grad(x, bias, noise)  # backward then reads what the activation and the clamp were given
     owned = False
     if noise is not None:
         x, owned = x + noise, True
@@ -71,8 +77,9 @@ def _bias_act_fast(
         shift = bias.to(x).reshape(1, -1, 1, 1)
         x, owned = (x.add_(shift) if owned else x + shift), True
     if act:
+        owned = owned and not differentiate
         x, owned = F.leaky_relu_(x, slope) if owned else F.leaky_relu(x, slope), True
         x = x if gain == 1.0 else x.mul_(gain)
     if clamp is None:
         return x
-    return x.clamp_(-clamp, clamp) if owned else x.clamp(-clamp, clamp)
+    return x.clamp_(-clamp, clamp) if owned and not differentiate else x.clamp(-clamp, clamp)

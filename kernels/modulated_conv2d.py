@@ -52,7 +52,8 @@ def modulated_conv2d(
         resample_filter: 1-D low-pass for ``up=2``; required then.
         shift: added to the result, not multiplied by ``gain``; bias [1, o, 1, 1], noise [1, 1, h, w] or their sum.
         gain: factor on the convolution.
-        taps: ``winograd_taps(weight)``; the fast path then convolves with these, see ``winograd_conv2d``. For ``up=1``.
+        taps: ``winograd_taps(weight)``; the fast path then convolves with these, see ``winograd_conv2d``. For ``up=1``;
+            with ``impl="fast"`` without gradients, and for sides that 4 divides.
         impl: see ``kernels``.
     Returns:
         [n, o, h * up, w * up], dtype and device of ``x``; differentiable in x, weight and styles.
@@ -76,7 +77,7 @@ def modulated_conv2d(
     if taps is not None and up != 1:
         raise ValueError(f"`taps` must be None where the convolution upsamples; got up={up}.")
     if taps is not None and impl != "ref":
-        return _winograd(x, weight, styles, demodulate=demodulate, shift=shift, gain=gain, taps=taps)
+        return _winograd(x, weight, styles, demodulate=demodulate, shift=shift, gain=gain, taps=taps, impl=impl)
     f = resample_filter if up == 2 else None
     run = _modulated_conv2d_ref if impl == "ref" else _modulated_conv2d_fast
     return run(x, weight, styles, demodulate=demodulate, f=f, shift=shift, gain=gain)
@@ -217,12 +218,20 @@ def _modulated_conv2d_fast(
 
 
 def _winograd(
-    x: Tensor, weight: Tensor, styles: Tensor, *, demodulate: bool, shift: Tensor | None, gain: float, taps: Tensor
+    x: Tensor,
+    weight: Tensor,
+    styles: Tensor,
+    *,
+    demodulate: bool,
+    shift: Tensor | None,
+    gain: float,
+    taps: Tensor,
+    impl: Impl,
 ) -> Tensor:
     """The fast path with a quarter of the multiplications; style, demodulation and shift ride on its passes."""
     scale = _demodulation(weight, styles) * gain if demodulate else x.new_full((len(x), len(weight)), gain)
     shift = x.new_zeros(1, 1, 1, 1) if shift is None else shift
-    return winograd_conv2d(x, weight, scale_in=styles, scale_out=scale, shift=shift, taps=taps)
+    return winograd_conv2d(x, weight, scale_in=styles, scale_out=scale, shift=shift, taps=taps, impl=impl)
 
 
 def _demodulation(weight: Tensor, styles: Tensor) -> Float[Tensor, "n o"]:

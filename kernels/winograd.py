@@ -85,11 +85,13 @@ def winograd_conv2d(
         scale_out: per sample and output channel.
         shift: added last.
         taps: ``winograd_taps(weight)``, where it is at hand.
-        impl: see ``kernels``; ``"fast"`` needs sides that 4 divides, ``"auto"`` convolves directly where it does not.
+        impl: see ``kernels``; ``"fast"`` needs sides that 4 divides and no gradient, ``"auto"`` convolves directly
+            elsewhere.
     Returns:
         [n, o, h, w], channels-last on the fast path; not differentiable there.
     Raises:
-        ValueError: if the taps are not 3x3 or, with ``"fast"``, 4 does not divide both sides.
+        ValueError: if the taps are not 3x3 or, with ``"fast"``, 4 does not divide both sides or a gradient is asked
+            for.
     Source:
         Lavin and Gray 2016, section 4.3, F(4x4, 3x3).
     """
@@ -99,7 +101,11 @@ def winograd_conv2d(
     divides = x.shape[2] % TILE == 0 and x.shape[3] % TILE == 0
     if impl == "fast" and not divides:
         raise ValueError(f'both sides must be multiples of {TILE}; got {tuple(x.shape[2:])}. Use `impl="auto"`.')
-    if impl == "ref" or not divides:
+    inputs = (x, weight, scale_in, scale_out, shift, *(() if taps is None else (taps,)))
+    needs_grad = torch.is_grad_enabled() and any(t.requires_grad for t in inputs)
+    if impl == "fast" and needs_grad:
+        raise ValueError('the fast path has no gradient; one is asked for. Use `impl="auto"`, or `torch.no_grad()`.')
+    if impl == "ref" or not divides or needs_grad:
         return F.conv2d(x * scale_in[:, :, None, None], weight, padding=1) * scale_out[:, :, None, None] + shift
     return _winograd_conv2d_fast(
         x, winograd_taps(weight) if taps is None else taps, scale_in=scale_in, scale_out=scale_out, shift=shift

@@ -22,7 +22,7 @@ from jaxtyping import Float, Int
 from safetensors.torch import load as load_safetensors
 from torch import Tensor, nn
 
-from kernels import Impl, resize_normalize, unit_vectors
+from kernels import Impl, check_impl, resize_normalize, unit_vectors
 from pipeline.errors import PackError, PromptError
 
 log = logging.getLogger(__name__)
@@ -32,6 +32,7 @@ WEIGHTS_FILE = "open_clip_model.safetensors"
 MERGES_FILE = "merges.txt.gz"
 _WORD = re.compile(r"[^\W\d_]+")
 KEPT_PROMPTS = 256
+_USE_AUTO = 'Use `impl="auto"`.'
 REFUSED = 3  # exit code of ``_CHECK``
 _CHECK = f"""
 import sys
@@ -152,10 +153,16 @@ def encode_tokens(model: Any, tokens: Int[Tensor, "n t"], *, impl: Impl = "auto"
     Args:
         model: an open_clip model; others than CLIP's causal text transformer run as they are.
         tokens: filled up to the context length; the end of a text is its largest id.
-        impl: the reference is open_clip's own, over the whole context.
+        impl: the reference is open_clip's own, over the whole context; ``"auto"`` takes it for other text towers.
+    Raises:
+        ValueError: if ``impl`` is none of the three, or ``"fast"`` for another text tower.
     """
+    check_impl(impl)
     fits = getattr(model, "text_pool_type", "") == "argmax" and isinstance(model.text_projection, Tensor)
-    if impl == "ref" or not fits or model.attn_mask is None:
+    fits = fits and model.attn_mask is not None
+    if impl == "fast" and not fits:
+        raise ValueError(f"the fast path needs CLIP's causal text transformer; got {type(model).__name__}. {_USE_AUTO}")
+    if impl == "ref" or not fits:
         return model.encode_text(tokens)
     ends = tokens.argmax(dim=1)
     length = int(ends.max()) + 1
@@ -173,10 +180,16 @@ def encode_pixels(model: Any, pixels: Float[Tensor, "n 3 s s"], *, impl: Impl = 
     Args:
         model: an open_clip model; others than CLIP's vision transformer run as they are.
         pixels: prepared for the model.
-        impl: the reference is open_clip's own.
+        impl: the reference is open_clip's own; ``"auto"`` takes it for other image towers.
+    Raises:
+        ValueError: if ``impl`` is none of the three, or ``"fast"`` for another image tower.
     """
+    check_impl(impl)
     visual: Any = getattr(model, "visual", None)
-    if impl == "ref" or not _reads_class_token(visual):
+    fits = _reads_class_token(visual)
+    if impl == "fast" and not fits:
+        raise ValueError(f"the fast path needs CLIP's vision transformer; got {type(visual).__name__}. {_USE_AUTO}")
+    if impl == "ref" or not fits:
         return model.encode_image(pixels)
     *blocks, last = visual.transformer.resblocks
     x = _embed_patches(visual, pixels)

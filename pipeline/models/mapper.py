@@ -15,7 +15,7 @@ from safetensors.torch import load as load_safetensors
 from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 
-from kernels import Impl
+from kernels import Impl, check_impl
 from pipeline.errors import PipelineError
 from pipeline.models.stylegan2 import MAPPING_LR_MULTIPLIER, FullyConnected, Generator, GeneratorConfig
 from pipeline.style_space import StyleSpace
@@ -212,7 +212,10 @@ class MapperBank:
         Args:
             x: w_plus, or style vectors for kind styles.
             impl: the reference runs mapper by mapper.
+        Raises:
+            ValueError: if ``impl`` is none of the three.
         """
+        check_impl(impl)
         if impl == "ref":
             return torch.stack([functional_call(self.base, self.of(i), (x,)) for i in range(len(self))])
         run = vmap(lambda parameters, inputs: functional_call(self.base, parameters, (inputs,)), in_dims=(0, None))

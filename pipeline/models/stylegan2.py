@@ -20,6 +20,7 @@ from kernels import (
     Impl,
     bias_act,
     binomial_filter,
+    check_impl,
     modulated_conv2d,
     moved_modulated_conv2d,
     upfirdn2d,
@@ -301,6 +302,7 @@ class Synthesis(nn.Module):
         taps: Mapped[int, Tensor] = NO_TAPS,
     ) -> Activations:
         """Run layers ``state.layer`` up to, not including, ``stop``."""
+        check_impl(impl)
         x, rgb = state.features, state.rgb
         for i in range(state.layer, stop):
             x = x.to(self.precision(i, x.device, styles[i].dtype))
@@ -322,6 +324,7 @@ class Synthesis(nn.Module):
             impl: passed to every kernel.
             taps: ``winograd_taps()``, or none.
         """
+        check_impl(impl)
         n, end = len(styles[0]), len(self.space.layers)
         sliced = impl != "ref" and state.features.device.type == "cpu" and not torch.is_grad_enabled()
         stop = next((i for i in range(state.layer, end) if sliced and self._together(i) < n), end)

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from kernels import Impl, unit_vectors
+from kernels import Impl, check_impl, unit_vectors
 from pipeline.config import ClipPreprocess
 from pipeline.errors import PipelineError, PromptError
 from pipeline.models.clip import Clip
@@ -172,8 +172,11 @@ class EditLoss:
             targets: unit embeddings of the target texts.
             directions: unit vectors from neutral to target texts.
             impl: the reference goes sample by sample.
+        Raises:
+            ValueError: if ``impl`` is none of the three.
         Source: Patashnik et al. 2021, Eq. 1-3; Gal et al. 2021 (StyleGAN-NADA), Eq. 4 for the direction.
         """
+        check_impl(impl)
         if impl == "ref":
             rows = []
             for i in range(len(images)):

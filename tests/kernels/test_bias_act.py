@@ -1,17 +1,21 @@
 """bias_act: the formula, fast against reference, and that nothing is written into the caller's tensors."""
 
+import importlib
 import math
 import re
+from functools import partial
 
 import pytest
 import torch
 from torch import Tensor
 
 from kernels import LRELU_GAIN, bias_act
+from kernels.bias_act import LRELU_SLOPE
 from kernels.impl import Impl
 from tests.kernels.random_tensors import Randn
 from tests.tolerances import FLOAT64_FORMULA
 
+module = importlib.import_module("kernels.bias_act")  # the package has a function of this name
 BOTH = pytest.mark.parametrize("impl", ["fast", "ref"])
 
 
@@ -60,16 +64,36 @@ def test_bias_act_leaves_its_inputs_alone(
     ("leaves", "with_bias"),
     [((0,), True), ((0,), False), ((1,), True), ((2,), True), ((2,), False), ((0, 1, 2), True), ((0, 2), False)],
 )
-def test_bias_act_fast_gradients_equal_ref(leaves: tuple[int, ...], with_bias: bool, randn: Randn) -> None:
+@pytest.mark.parametrize("slope", [LRELU_SLOPE, 0.0, -0.5])
+@pytest.mark.parametrize("gain", [LRELU_GAIN, 1.0])
+@pytest.mark.parametrize("act", [True, False])
+def test_bias_act_fast_gradients_equal_ref(
+    leaves: tuple[int, ...],
+    with_bias: bool,
+    slope: float,
+    gain: float,
+    act: bool,
+    randn: Randn,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     inputs = [randn(2, 3, 4, 4), randn(3), randn(2, 1, 4, 4)]
     results: list[tuple[Tensor | None, ...]] = []
-    for impl in ("fast", "ref"):
+    for impl in ("ref", "fast"):
         own = [t.clone().requires_grad_(i in leaves) for i, t in enumerate(inputs)]
-        out = bias_act(own[0], own[1] if with_bias else None, noise=own[2], clamp=1.0, impl=impl)
+        kernel = partial(bias_act, act=act, slope=slope, gain=gain, clamp=1.0, impl=impl)
+        out = kernel(own[0], own[1] if with_bias else None, noise=own[2])
         out.square().sum().backward()
         results.append((out.detach(), *(t.grad for t in own)))
-    for fast, ref in zip(results[0], results[1], strict=True):
+        monkeypatch.setattr(module, "_bias_act_ref", None)  # the fast path must do without it
+    for ref, fast in zip(results[0], results[1], strict=True):
         torch.testing.assert_close(fast, ref, **FLOAT64_FORMULA)
+
+
+def test_bias_act_auto_takes_the_reference_only_for_gradients(randn: Randn, monkeypatch: pytest.MonkeyPatch) -> None:
+    x, bias = randn(2, 3, 4, 4), randn(3)
+    monkeypatch.setattr(module, "_bias_act_fast", lambda *args, **kwargs: "fast")
+    monkeypatch.setattr(module, "_bias_act_ref", lambda *args, **kwargs: "ref")
+    assert [bias_act(x, b) for b in (bias, bias.clone().requires_grad_())] == ["fast", "ref"]
 
 
 def test_bias_act_without_grad_mode_gives_same_values(randn: Randn) -> None:

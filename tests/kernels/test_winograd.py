@@ -60,6 +60,30 @@ def test_winograd_conv2d_auto_takes_sides_that_four_does_not_divide(randn: Randn
         winograd_conv2d(**inputs, impl="fast")
 
 
+@pytest.mark.parametrize("name", ["x", "weight", "scale_in", "scale_out", "shift"])
+def test_winograd_conv2d_auto_takes_gradients_and_fast_refuses_them(name: str, randn: Randn) -> None:
+    inputs = some_inputs(randn, 1, 2, 3, 4, 8)
+    gradients = []
+    for impl in ("auto", "ref"):
+        leaf = inputs[name].clone().requires_grad_()
+        (gradient,) = torch.autograd.grad(winograd_conv2d(**inputs | {name: leaf}, impl=impl).square().sum(), leaf)
+        gradients.append(gradient)
+    assert torch.equal(*gradients)
+    leaf = inputs[name].clone().requires_grad_()
+    with pytest.raises(ValueError, match=r"the fast path has no gradient; one is asked for"):
+        winograd_conv2d(**inputs | {name: leaf}, impl="fast")
+    with torch.no_grad():
+        assert winograd_conv2d(**inputs | {name: leaf}, impl="fast").isfinite().all()
+
+
+def test_modulated_conv2d_with_taps_fast_raises_where_winograd_cannot_run(randn: Randn) -> None:
+    x, weight, styles = randn(2, 4, 6, 8), randn(3, 4, 3, 3), randn(2, 4)
+    with pytest.raises(ValueError, match=r"both sides must be multiples of 4; got \(6, 8\)"):
+        modulated_conv2d(x, weight, styles, taps=winograd_taps(weight), impl="fast")
+    got = modulated_conv2d(x, weight, styles, taps=winograd_taps(weight))
+    torch.testing.assert_close(got, modulated_conv2d(x, weight, styles, impl="ref"), **FLOAT64_FORMULA)
+
+
 @pytest.mark.parametrize("demodulate", [True, False])
 @pytest.mark.parametrize("shift_shape", [None, (1, 3, 1, 1), (1, 3, 8, 8)])
 def test_modulated_conv2d_with_taps_equals_ref(

@@ -27,8 +27,9 @@ def test_encode_pixels_is_open_clips_embedding_and_gradient(vision: dict[str, An
     pixels = torch.randn(3, 3, 32, 32, requires_grad=True)
     seen: list[int] = []
     model.visual.transformer.resblocks[-1].mlp.register_forward_hook(lambda m, args, out: seen.append(args[0].shape[1]))
-    found, wanted = encode_pixels(model, pixels), encode_pixels(model, pixels, impl="ref")
-    assert seen == [1, 5]
+    found, wanted = (encode_pixels(model, pixels, impl=impl) for impl in ("fast", "ref"))
+    assert torch.equal(encode_pixels(model, pixels), found)
+    assert seen == [1, 5, 1]
     torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-5)
     gradients = [torch.autograd.grad(x.square().sum(), pixels)[0] for x in (found, wanted)]
     torch.testing.assert_close(*gradients, atol=1e-5, rtol=1e-4)
@@ -46,6 +47,8 @@ def test_encode_pixels_leaves_other_image_towers_to_themselves(vision: dict[str,
     model = make_model(**vision)
     pixels = torch.randn(2, 3, 32, 32)
     assert torch.equal(encode_pixels(model, pixels), model.encode_image(pixels))
+    with pytest.raises(ValueError, match="the fast path needs CLIP's vision transformer; got "):
+        encode_pixels(model, pixels, impl="fast")
 
 
 def test_encode_pixels_leaves_a_resnet_to_itself():

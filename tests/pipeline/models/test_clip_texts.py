@@ -27,9 +27,10 @@ def test_encode_tokens_is_the_whole_contexts_embedding(lengths: list[int]):
     tokens = make_tokens(lengths, 20)
     seen: list[int] = []
     model.transformer.register_forward_hook(lambda module, args, output: seen.append(args[0].shape[1]))
-    found = encode_tokens(model, tokens)
+    found = encode_tokens(model, tokens, impl="fast")
+    assert torch.equal(encode_tokens(model, tokens), found)
     torch.testing.assert_close(found, encode_tokens(model, tokens, impl="ref"), atol=1e-5, rtol=1e-5)
-    assert seen == [max(lengths), 20]
+    assert seen == [max(lengths), max(lengths), 20]
 
 
 def test_encode_tokens_leaves_other_text_towers_to_themselves():
@@ -38,3 +39,5 @@ def test_encode_tokens_leaves_other_text_towers_to_themselves():
     model = open_clip.CLIP(embed_dim=16, vision_cfg=VISION_CONFIG, text_cfg=text).eval().requires_grad_(False)
     tokens = make_tokens([5, 3], 20)
     assert torch.equal(encode_tokens(model, tokens), model.encode_text(tokens))
+    with pytest.raises(ValueError, match="the fast path needs CLIP's causal text transformer; got CLIP"):
+        encode_tokens(model, tokens, impl="fast")
