@@ -29,7 +29,7 @@ from torch import Tensor
 
 from examples.peeps.captions import WORDS
 from examples.peeps.domain import ATTRIBUTES
-from kernels import unit_vectors
+from kernels import probe_rows, unit_vectors
 from pipeline.config import ChannelDirectionsConfig, Rule, ScreeningConfig, StyleDirectionsConfig, StyleStatisticsConfig
 from pipeline.directions.direction import compute_style_direction
 from pipeline.directions.statistics import find_statistics
@@ -161,7 +161,9 @@ def screen(
             screening.run_sums_shard(number, shard)
     screening.run_directions()
     close_stage(store, screened_stage.STAGE, num_shards=1, config_hash=screening.config_hash, config=config, pack=pack)
-    return load_screened_table(pack, store, base), screening.renders(screening.num_rounds), screening.num_backward
+    texts, _ = screened_stage.compute_text_directions(config, pack, prompts)
+    backward = len(probe_rows(texts, num_probes=config.num_probes).rows) * config.num_gradient_images
+    return load_screened_table(pack, store, base), screening.renders(screening.num_rounds), backward
 
 
 def moves(table: ChannelTable, pack: Pack, text: Tensor, rule: Rule) -> Tensor:

@@ -13,7 +13,6 @@ from kernels.channel_relevance import (
     relevance,
     select_channels,
     threshold_for_count,
-    unit_differences,
     unit_vectors,
     weigh_by_effect,
 )
@@ -49,7 +48,6 @@ __all__ = [
     "resize_normalize",
     "select_channels",
     "threshold_for_count",
-    "unit_differences",
     "unit_vectors",
     "upfirdn2d",
     "weigh_by_effect",

@@ -6,7 +6,7 @@ Letters: n image, c channel, d CLIP width.
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Real
 from torch import Tensor
 
 from kernels.impl import Impl, check_impl
@@ -27,7 +27,7 @@ class ChannelDirection:
 
     direction: Float[Tensor, "c d"]
     agreement: Float[Tensor, "c"]
-    count: Float[Tensor, "c"]
+    count: Real[Tensor, "c"]
 
 
 def unit_vectors(x: Float[Tensor, "... d"], *, shortest: float = ZERO_NORM) -> Float[Tensor, "... d"]:
@@ -36,37 +36,7 @@ def unit_vectors(x: Float[Tensor, "... d"], *, shortest: float = ZERO_NORM) -> F
     return torch.where(norm > shortest, x / norm.clamp_min(ZERO_NORM), torch.zeros_like(x))
 
 
-def unit_differences(
-    plus: Float[Tensor, "... d"], minus: Float[Tensor, "... d"], *, impl: Impl = "auto"
-) -> Float[Tensor, "... d"]:
-    """Unit vector from the embedding of the minus render to that of the plus render.
-
-    ``d = u(u(plus) - u(minus))`` with ``u(x) = x / ||x||``; zero where both embeddings are the same
-    but for rounding (closer than 1e-5): a channel without effect must not be given a direction by its last bits.
-
-    Args:
-        plus: embeddings of G(s + a ds_c), any length.
-        minus: embeddings of G(s - a ds_c), same shape.
-        impl: the reference goes vector by vector.
-    Returns:
-        shape of ``plus``.
-    Raises:
-        ValueError: if the shapes differ.
-    Source: Patashnik et al. 2021, section 6 and supplement C.
-    """
-    check_impl(impl)
-    if plus.shape != minus.shape:
-        raise ValueError(f"`plus` and `minus` must have one shape; got {tuple(plus.shape)} and {tuple(minus.shape)}.")
-    if impl != "ref":
-        return unit_vectors(unit_vectors(plus) - unit_vectors(minus), shortest=MIN_DIFFERENCE)
-    rows = []
-    for p, m in zip(plus.reshape(-1, plus.shape[-1]), minus.reshape(-1, minus.shape[-1]), strict=True):
-        difference = unit_vectors(p) - unit_vectors(m)
-        rows.append(difference / difference.norm() if difference.norm() > MIN_DIFFERENCE else torch.zeros_like(p))
-    return torch.stack(rows).reshape(plus.shape)
-
-
-def channel_direction(total: Float[Tensor, "c d"], count: Float[Tensor, "c"]) -> ChannelDirection:
+def channel_direction(total: Float[Tensor, "c d"], count: Real[Tensor, "c"]) -> ChannelDirection:
     """Mean unit difference of each channel, as a direction and a length.
 
     ``total`` is the sum over images of their unit differences, so that sums from any split of the images add up

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from kernels.channel_relevance import MIN_DIFFERENCE, ChannelDirection, unit_vectors
+from kernels.channel_relevance import MIN_DIFFERENCE, ChannelDirection, channel_direction, unit_vectors
 
 FRACTION_BITS = 40  # a component is rounded to 2^-40; float32 holds 24 bits of a unit vector's largest
 MAX_LENGTH = 2.0**6  # of one difference; two unit vectors differ by 2 at most, a derivative by more
@@ -51,7 +51,7 @@ class DirectionSums:
             differences: of two unit embeddings, or derivatives of one; not normalised.
             shortest: a difference not longer than this is rounding and counts as none.
         Raises:
-            ValueError: if a difference is longer than 64 or not finite.
+            ValueError: if a difference is longer than 64 or not finite, or there are too many images for exact sums.
         """
         x = differences.detach().cpu()
         length = torch.linalg.vector_norm(x, dim=-1)
@@ -60,7 +60,7 @@ class DirectionSums:
                 f"differences must be finite and at most {MAX_LENGTH:g} long; got {float(length.max()):.4g}. "
                 f"Embed with unit length."
             )
-        seen = torch.full((len(x),), x.shape[1], dtype=torch.int64)
+        seen = _checked_count(torch.full((len(x),), x.shape[1], dtype=torch.int64))
         total = _fixed(unit_vectors(x, shortest=shortest)).sum(dim=1)
         return cls(total, _fixed(x).sum(dim=1), (length > shortest).sum(dim=1), seen)
 
@@ -75,9 +75,7 @@ class DirectionSums:
                 f"sums must be of the same channels and CLIP width; got {tuple(self.total.shape)} and "
                 f"{tuple(other.total.shape)}."
             )
-        seen = self.seen + other.seen
-        if seen.numel() and int(seen.max()) > MAX_IMAGES:
-            raise ValueError(f"sums are exact up to {MAX_IMAGES} images; got {int(seen.max())}. Split the images.")
+        seen = _checked_count(self.seen + other.seen)
         return DirectionSums(self.total + other.total, self.effect + other.effect, self.count + other.count, seen)
 
     def at(self, rows: Int[Tensor, "k"]) -> "DirectionSums":
@@ -85,19 +83,22 @@ class DirectionSums:
         return DirectionSums(self.total[rows], self.effect[rows], self.count[rows], self.seen[rows])
 
     def add_at(self, rows: Int[Tensor, "k"], other: "DirectionSums") -> "DirectionSums":
-        """Sums with those of some channels added; ``rows`` must not repeat."""
+        """Sums with those of some channels added; ``rows`` must not repeat.
+
+        Raises:
+            ValueError: if there are too many images for exact sums.
+        """
         return DirectionSums(
             self.total.index_add(0, rows, other.total),
             self.effect.index_add(0, rows, other.effect),
             self.count.index_add(0, rows, other.count),
-            self.seen.index_add(0, rows, other.seen),
+            _checked_count(self.seen.index_add(0, rows, other.seen)),
         )
 
     def direction(self) -> ChannelDirection:
         """Unit mean difference, its length before (the agreement, 0 to 1) and the count of every channel."""
-        mean = self.unit_sum() / self.count.clamp_min(1)[:, None]
-        agreement = torch.linalg.vector_norm(mean, dim=-1).clamp(max=1.0)
-        return ChannelDirection(unit_vectors(mean).float(), agreement.float(), self.count.float())
+        exact = channel_direction(self.unit_sum(), self.count)
+        return ChannelDirection(exact.direction.float(), exact.agreement.float(), exact.count.float())
 
     def unit_sum(self) -> Float[Tensor, "c d"]:
         """Sum of unit differences, float64."""
@@ -107,6 +108,15 @@ class DirectionSums:
         """Mean difference over the images seen; zero where none was."""
         effect = self.effect.to(torch.float64) * 2.0**-FRACTION_BITS
         return (effect / self.seen.clamp_min(1)[:, None]).float()
+
+
+def _checked_count(seen: Int[Tensor, "c"]) -> Int[Tensor, "c"]:
+    """Images per channel, no more of them than int64 has room for."""
+    if seen.numel() and int(seen.max()) > MAX_IMAGES:
+        raise ValueError(
+            f"sums are exact up to {MAX_IMAGES} images of a channel; got {int(seen.max())}. Measure fewer images."
+        )
+    return seen
 
 
 def _fixed(x: Tensor) -> Tensor:

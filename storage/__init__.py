@@ -12,11 +12,11 @@ from storage.manifest import (
     ShardManifest,
     config_hash,
     is_done,
-    read_run,
     read_shard,
+    read_stage,
     shard_outputs,
-    write_run,
     write_shard,
+    write_stage,
 )
 from storage.store import Store
 from storage.tables import read_table, read_tables, stack, table_bytes, vectors
@@ -38,7 +38,7 @@ __all__ = [
     "image_struct",
     "is_done",
     "read_arrays",
-    "read_run",
+    "read_stage",
     "read_shard",
     "read_table",
     "read_tables",
@@ -46,6 +46,6 @@ __all__ = [
     "stack",
     "table_bytes",
     "vectors",
-    "write_run",
+    "write_stage",
     "write_shard",
 ]

@@ -161,12 +161,12 @@ def shard_outputs(store: Store, stage: str) -> list[str]:
     return [path for manifest in manifests if manifest is not None for path in sorted(manifest.outputs)]
 
 
-def write_run(store: Store, name: str, payload: Mapping[str, Any]) -> None:
-    """Write the receipt of a whole run at ``_{name}.json``; the same payload gives the same bytes.
+def write_stage(store: Store, name: str, payload: Mapping[str, Any]) -> None:
+    """Close a stage: write what it came to at ``_{name}.json``; the same payload gives the same bytes.
 
     Args:
         store: the run's output folder.
-        name: for example ``manifest``.
+        name: of the stage.
         payload: JSON, as for ``config_hash``.
     Raises:
         ValueError: if the payload is not JSON.
@@ -174,8 +174,8 @@ def write_run(store: Store, name: str, payload: Mapping[str, Any]) -> None:
     store.write_bytes(f"_{name}.json", _json_bytes(payload, "payload"))
 
 
-def read_run(store: Store, name: str) -> dict[str, Any] | None:
-    """What ``write_run`` wrote, or None if it is not there.
+def read_stage(store: Store, name: str) -> dict[str, Any] | None:
+    """What ``write_stage`` wrote, or None if it is not there.
 
     Raises:
         CorruptError: if it is not a JSON object.

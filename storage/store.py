@@ -132,12 +132,6 @@ class Store:
         """The store at a folder of this one."""
         return Store(self._name(_checked(path)))
 
-    def local_path(self, path: str = "") -> Path | None:
-        """The file (or by default the folder itself) as a local path, for readers that need one; None elsewhere."""
-        if not self._is_local:
-            return None
-        return Path(self._locate(path)[1] if path else self._uri)
-
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Store) and other.uri == self.uri
 

@@ -114,7 +114,7 @@ def main() -> None:
         run = storage.Store(args.directions)
         for stage, name in (("style_statistics", STATISTICS_FILE), ("channel_directions", DIRECTIONS_FILE)):
             files[name] = storage.table_bytes(find_input(stage, run).table())
-            files[f"{stage}.json"] = (json.dumps(storage.read_run(run, stage), indent=2) + "\n").encode()
+            files[f"{stage}.json"] = (json.dumps(storage.read_stage(run, stage), indent=2) + "\n").encode()
     description = {
         "name": "peeps",
         "version": 2,

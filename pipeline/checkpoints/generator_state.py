@@ -11,8 +11,7 @@ from pipeline.checkpoints.foreign_tensor import SourceTensor
 from pipeline.checkpoints.tensor_ledger import TensorLedger
 from pipeline.errors import CheckpointError
 from pipeline.models.sampling import sample_z
-from pipeline.models.stylegan2 import Generator, GeneratorConfig
-from pipeline.models.stylegan2 import Mapping as MappingNetwork
+from pipeline.models.stylegan2 import Generator, GeneratorConfig, MappingNetwork
 
 Parity = Literal["nvlabs"]
 W_AVG_SEEDS = 10_000  # as many as NVlabs' projector averages

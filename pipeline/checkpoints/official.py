@@ -4,7 +4,6 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -128,8 +127,8 @@ def read_fs3(tree: Any, space: StyleSpace, *, source: str) -> tuple[list[StyleLa
     )
 
 
-def read_w_plus(tree: Any, *, source: str, num_ws: int, w_dim: int = 512) -> Float[Tensor, "n l d"]:
-    """w_plus latents of an unpickled ``.npy``, ``.pt`` or ``.pth``.
+def check_w_plus(tree: Any, *, source: str, num_ws: int, w_dim: int = 512) -> ForeignTensor:
+    """w_plus latents of an unpickled ``.npy``, ``.pt`` or ``.pth``, not yet read and not looked at one by one.
 
     Args:
         tree: from ``read_foreign_file``.
@@ -137,21 +136,7 @@ def read_w_plus(tree: Any, *, source: str, num_ws: int, w_dim: int = 512) -> Flo
         num_ws: rows of w_plus of the generator they are for.
         w_dim: length of w.
     Returns:
-        [n, num_ws, w_dim], float32; a file of one [num_ws, w_dim] latent gives n = 1.
-    Raises:
-        CheckpointError: if the shape is another or a number is not finite.
-    """
-    found = check_w_plus(tree, source=source, num_ws=num_ws, w_dim=w_dim)
-    latents = found.load().float()
-    if not bool(torch.isfinite(latents).all()):
-        bad = np.flatnonzero(~torch.isfinite(latents).all(dim=2).all(dim=1).numpy())
-        raise CheckpointError(f"{source}: latents must be finite; latent {int(bad[0])} has NaN or infinity.")
-    return latents
-
-
-def check_w_plus(tree: Any, *, source: str, num_ws: int, w_dim: int = 512) -> ForeignTensor:
-    """w_plus latents as ``read_w_plus``, not yet read and not looked at one by one; at least one.
-
+        [n, num_ws, w_dim], n at least 1; a file of one [num_ws, w_dim] latent gives n = 1.
     Raises:
         CheckpointError: if it is no array of numbers with a fraction, or its shape is another.
     """

@@ -127,7 +127,7 @@ def check_measured_as(reference: Reference, pack: Pack, *stores: Store | None, s
         return
     directions = None if screened else find_optional_input("channel_directions", *stores)
     if directions is not None:
-        found = (storage.read_run(directions.store, "channel_directions") or {}).get("config", {})
+        found = (storage.read_stage(directions.store, "channel_directions") or {}).get("config", {})
         where = f"the run {directions.store.uri}"
     elif pack.has(DIRECTIONS_FILE) and not screened:
         imported = any(record.get("format") == "fs3" for record in pack.description.imported.values())

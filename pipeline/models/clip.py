@@ -159,15 +159,15 @@ def encode_tokens(model: Any, tokens: Int[Tensor, "n t"], *, impl: Impl = "auto"
     """
     check_impl(impl)
     fits = getattr(model, "text_pool_type", "") == "argmax" and isinstance(model.text_projection, Tensor)
-    fits = fits and model.attn_mask is not None
-    if impl == "fast" and not fits:
+    mask = model.attn_mask if fits else None
+    if impl == "fast" and mask is None:
         raise ValueError(f"the fast path needs CLIP's causal text transformer; got {type(model).__name__}. {_USE_AUTO}")
-    if impl == "ref" or not fits:
+    if impl == "ref" or mask is None:
         return model.encode_text(tokens)
     ends = tokens.argmax(dim=1)
     length = int(ends.max()) + 1
     x = model.token_embedding(tokens[:, :length]) + model.positional_embedding[:length]
-    x = model.transformer(x, attn_mask=model.attn_mask[:length, :length])
+    x = model.transformer(x, attn_mask=mask[:length, :length])
     return model.ln_final(x)[torch.arange(len(x), device=x.device), ends] @ model.text_projection
 
 

@@ -5,8 +5,7 @@ foreign checkpoint maps onto ours name by name. Letters: n sample, s style chann
 """
 
 import math
-from collections.abc import Mapping as Mapped
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, cast
 
@@ -33,7 +32,7 @@ Z_NORM_EPS = 1e-8
 CPU_SLICE_BYTES = 2**23  # of one layer's features; more leaves the caches, and glibc takes and returns it page by page
 WINOGRAD_CHANNELS = 64  # from here on a CPU's Winograd convolutions are the faster ones
 WINOGRAD_SIDE = 8  # pixels; below, tiles reach mostly beyond the edges
-NO_TAPS: Mapped[int, Tensor] = {}
+NO_TAPS: Mapping[int, Tensor] = {}
 HALF_DEVICES = ("cuda",)  # where NVlabs' networks use half precision; on a CPU they do not either
 
 
@@ -115,7 +114,7 @@ class FullyConnected(nn.Module):
         return F.leaky_relu(y, 0.2) * math.sqrt(2) if self.act else y
 
 
-class Mapping(nn.Module):
+class MappingNetwork(nn.Module):
     """z to w: normalise z to unit second moment, then fully connected layers; keeps the mean of w."""
 
     w_avg: Tensor
@@ -299,7 +298,7 @@ class Synthesis(nn.Module):
         *,
         stop: int,
         impl: Impl = "auto",
-        taps: Mapped[int, Tensor] = NO_TAPS,
+        taps: Mapping[int, Tensor] = NO_TAPS,
     ) -> Activations:
         """Run layers ``state.layer`` up to, not including, ``stop``."""
         check_impl(impl)
@@ -311,7 +310,7 @@ class Synthesis(nn.Module):
         return Activations(stop, x, rgb)
 
     def images(
-        self, state: Activations, styles: list[Tensor], *, impl: Impl = "auto", taps: Mapped[int, Tensor] = NO_TAPS
+        self, state: Activations, styles: list[Tensor], *, impl: Impl = "auto", taps: Mapping[int, Tensor] = NO_TAPS
     ) -> Float[Tensor, "n 3 r r"]:
         """Run all layers from ``state`` and keep only the image.
 
@@ -358,7 +357,7 @@ class Generator(nn.Module):
         super().__init__()
         self.config = config
         self.space = config.style_space
-        self.mapping = Mapping(config)
+        self.mapping = MappingNetwork(config)
         self.synthesis = Synthesis(config)
 
     def map(self, z: Float[Tensor, "n z"], *, psi: float = 1.0, cutoff: int | None = None) -> Float[Tensor, "n l d"]:
@@ -411,7 +410,7 @@ class Generator(nn.Module):
         *,
         since: Activations | None = None,
         impl: Impl = "auto",
-        taps: Mapped[int, Tensor] = NO_TAPS,
+        taps: Mapping[int, Tensor] = NO_TAPS,
     ) -> Activations:
         """What reaches ``layer``: everything below it, computed once and kept.
 
@@ -430,7 +429,7 @@ class Generator(nn.Module):
         return self.synthesis.run(state, self.space.split(styles), stop=layer, impl=impl, taps=taps)
 
     def sums(
-        self, styles: Float[Tensor, "n s"], below: Activations, *, taps: Mapped[int, Tensor] = NO_TAPS
+        self, styles: Float[Tensor, "n s"], below: Activations, *, taps: Mapping[int, Tensor] = NO_TAPS
     ) -> Float[Tensor, "n o h w"] | None:
         """What ``moved_activations`` needs of unmoved samples; None for layers where it does not pay.
 
@@ -477,7 +476,7 @@ class Generator(nn.Module):
         *,
         since: Activations | None = None,
         impl: Impl = "auto",
-        taps: Mapped[int, Tensor] = NO_TAPS,
+        taps: Mapping[int, Tensor] = NO_TAPS,
     ) -> Float[Tensor, "n 3 r r"]:
         """Style vectors to images.
 

@@ -140,8 +140,8 @@ def close_stage(
         "code_version": __version__,
         "facts": dict(facts or {}),
     }
-    if storage.read_run(store, stage) != payload:
-        storage.write_run(store, stage, payload)
+    if storage.read_stage(store, stage) != payload:
+        storage.write_stage(store, stage, payload)
     return payload
 
 
@@ -214,7 +214,7 @@ def find_input(stage: str, *stores: Store | None) -> Input:
 def find_optional_input(stage: str, *stores: Store | None) -> Input | None:
     """As ``find_input``, but None where there is none."""
     for store in stores:
-        run = None if store is None else storage.read_run(store, stage)
+        run = None if store is None else storage.read_stage(store, stage)
         if store is not None and run is not None:
             return Input(store, stage, run["shards"], run["rows"], run["config_hash"])
     return None

@@ -5,14 +5,12 @@ difference; the direction is the unit mean over images. A shard measures a range
 the sums of all image ranges are then merged, exactly. Letters: n image, c channel, s style, d CLIP width.
 """
 
-from collections.abc import Sequence
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 import storage
-from kernels import ChannelDirection, DirectionSums
+from kernels import DirectionSums
 from pipeline.config import ChannelDirectionsConfig
 from pipeline.directions.differences import image_styles, measured_positions, sum_differences
 from pipeline.directions.published_differences import (
@@ -22,8 +20,6 @@ from pipeline.directions.published_differences import (
 )
 from pipeline.directions.sums_table import directions_table, merge_sums, sums_table
 from pipeline.machine.batch_size import choose_batch_size
-from pipeline.models.clip import Clip
-from pipeline.models.stylegan2 import Generator
 from pipeline.packs.pack import Pack
 from pipeline.runs.shard import Input, Made, ShardReport, count_shards, part_path, run_shard, shard_bounds, stage_hash
 from pipeline.schemas import CHANNEL_DIRECTIONS, CHANNEL_SUMS
@@ -31,34 +27,6 @@ from storage import Store
 
 STAGE = CHANNEL_DIRECTIONS.name
 SUMS_STAGE = CHANNEL_SUMS.name
-
-
-def compute_channel_directions(
-    generator: Generator,
-    clip: Clip,
-    styles: Float[Tensor, "n s"],
-    *,
-    positions: Sequence[int],
-    std: Float[Tensor, "s"],
-    step: float,
-    batch_size: int | None = None,
-) -> ChannelDirection:
-    """Directions of some channels over given images; see ``sum_differences``.
-
-    Args:
-        generator: renders.
-        clip: embeds.
-        styles: style vectors of the images.
-        positions: channels, as positions in a style vector.
-        std: standard deviation of every style channel; channels with 0 are not rendered and get count 0.
-        step: size of the move, in standard deviations.
-        batch_size: renders at a time; None takes what the memory allows.
-    Returns:
-        one direction, agreement and image count per position, in the order given.
-    """
-    size = choose_batch_size(generator, batch_size)
-    sums = sum_differences(generator, clip, styles, positions=positions, std=std, step=step, batch_size=size)
-    return sums.direction()
 
 
 def channel_directions_hash(config: ChannelDirectionsConfig, pack: Pack, statistics: Input) -> str:

@@ -217,12 +217,6 @@ class Screening:
             pairs += sum(images - seen for _, seen in self._read_plan(number))
         return self.config.num_gradient_images + 2 * pairs
 
-    @property
-    def num_backward(self) -> int:
-        """Backward passes of single images behind the slopes. Needs the texts."""
-        rows = probe_rows(self._read_texts()[0], num_probes=self.config.num_probes).rows
-        return len(rows) * self.config.num_gradient_images
-
     def _room(self, number: int, num_prompts: int) -> int:
         """Pairs of renders that the budget still allows in round ``number``."""
         live = int((self.statistics.std[self.positions] > 0).sum())

@@ -207,7 +207,7 @@ def test_sample_latents_other_settings_in_one_run_are_refused(tiny_pack_uri: str
     sample_latents(run=str(tmp_path), pack=tiny_pack_uri, num_latents=2, device="cpu")
     with pytest.raises(ConflictError):
         sample_latents(run=str(tmp_path), pack=tiny_pack_uri, num_latents=3, device="cpu")
-    assert storage.read_run(Store(str(tmp_path)), "latents")["rows"] == 2
+    assert storage.read_stage(Store(str(tmp_path)), "latents")["rows"] == 2
 
 
 def test_flow_parameter_out_of_range_is_refused_before_the_run(tiny_pack_uri: str, tmp_path: Path):

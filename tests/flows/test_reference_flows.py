@@ -22,7 +22,7 @@ ROWS = [
 
 
 def recorded(run: Path, stage: str) -> dict:
-    found = storage.read_run(Store(str(run)), stage)
+    found = storage.read_stage(Store(str(run)), stage)
     assert found is not None
     return found["config"]
 

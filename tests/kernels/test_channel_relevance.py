@@ -15,7 +15,6 @@ from kernels import (
     relevance,
     select_channels,
     threshold_for_count,
-    unit_differences,
     unit_vectors,
     weigh_by_effect,
 )
@@ -45,63 +44,6 @@ def test_unit_vectors_zero_stays_zero_with_finite_gradient() -> None:
     assert torch.equal(units.detach(), torch.zeros(2, 3))
     assert x.grad is not None
     assert bool(torch.isfinite(x.grad).all())
-
-
-@BOTH
-def test_unit_differences_equal_hand_computed(impl: Impl) -> None:
-    got = unit_differences(float64(0.0, 7.0)[None], float64(3.0, 0.0)[None], impl=impl)
-    torch.testing.assert_close(got, float64(-(2**-0.5), 2**-0.5)[None], **FLOAT64_FORMULA)
-
-
-def test_unit_differences_fast_equals_ref(randn: Randn) -> None:
-    plus, minus = randn(3, 4, 8), randn(3, 4, 8)
-    fast, ref = (unit_differences(plus, minus, impl=impl) for impl in ("fast", "ref"))
-    torch.testing.assert_close(fast, ref, **FLOAT64_FORMULA)
-
-
-@BOTH
-def test_unit_differences_ignore_length_of_embeddings(impl: Impl, randn: Randn) -> None:
-    plus, minus = randn(3, 8), randn(3, 8)
-    got = unit_differences(plus * 10.0, minus * 0.1, impl=impl)
-    torch.testing.assert_close(got, unit_differences(plus, minus, impl=impl), **FLOAT64_FORMULA)
-
-
-@BOTH
-def test_unit_differences_swapped_renders_change_sign(impl: Impl, randn: Randn) -> None:
-    plus, minus = randn(3, 8), randn(3, 8)
-    got = unit_differences(minus, plus, impl=impl)
-    torch.testing.assert_close(got, -unit_differences(plus, minus, impl=impl), **FLOAT64_FORMULA)
-
-
-@BOTH
-def test_unit_differences_same_embedding_gives_zero(impl: Impl, randn: Randn) -> None:
-    x = randn(3, 8)
-    assert torch.equal(unit_differences(x, x, impl=impl), torch.zeros_like(x))
-
-
-@BOTH
-def test_unit_differences_rounding_noise_gives_zero(impl: Impl, randn: Randn) -> None:
-    x = randn(3, 8)
-    noisy = x * (1 + 1e-7 * randn(3, 8))
-    assert torch.equal(unit_differences(x, noisy, impl=impl), torch.zeros_like(x))
-
-
-@pytest.mark.parametrize("zeros", ["plus", "minus", "both"])
-def test_unit_differences_zero_embedding_is_never_nan_and_same_in_both(zeros: str, randn: Randn) -> None:
-    plus, minus = randn(2, 8), randn(2, 8)
-    if zeros in ("plus", "both"):
-        plus[0] = 0.0
-    if zeros in ("minus", "both"):
-        minus[0] = 0.0
-    fast, ref = (unit_differences(plus, minus, impl=impl) for impl in ("fast", "ref"))
-    assert bool(torch.isfinite(fast).all())
-    torch.testing.assert_close(fast, ref, **FLOAT64_FORMULA)
-
-
-@BOTH
-def test_unit_differences_other_shapes_raise(impl: Impl) -> None:
-    with pytest.raises(ValueError, match=re.escape("must have one shape; got (2, 3) and (3, 3)")):
-        unit_differences(torch.zeros(2, 3), torch.zeros(3, 3), impl=impl)
 
 
 def test_channel_direction_agreeing_images_give_agreement_one(randn: Randn) -> None:
@@ -210,13 +152,6 @@ def test_normalize_relevance_largest_kept_is_one_and_sign_stays() -> None:
 def test_normalize_relevance_nothing_kept_raises_instead_of_nan(values: tuple[float, float]) -> None:
     with pytest.raises(ValueError, match="at least one kept channel must have a relevance other than zero"):
         normalize_relevance(float64(*values), torch.tensor([False, True]))
-
-
-@BOTH
-def test_unit_differences_permuted_channels_are_bit_identical(impl: Impl, randn: Randn) -> None:
-    plus, minus = randn(7, 8, dtype=torch.float32), randn(7, 8, dtype=torch.float32)
-    permuted = unit_differences(plus[ORDER], minus[ORDER], impl=impl)
-    assert torch.equal(permuted, unit_differences(plus, minus, impl=impl)[ORDER])
 
 
 def test_selection_permuted_channels_are_bit_identical(randn: Randn) -> None:

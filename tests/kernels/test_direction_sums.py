@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from kernels import DirectionSums, channel_direction, unit_vectors
+from kernels.direction_sums import MAX_IMAGES, MAX_LENGTH
 from tests.tolerances import FLOAT32_STORED
 
 
@@ -61,3 +62,30 @@ def test_direction_sums_mean_effect_keeps_the_length():
 def test_direction_sums_other_channels_are_refused():
     with pytest.raises(ValueError, match=r"same channels and CLIP width; got \(3, 16\) and \(2, 16\)"):
         DirectionSums.empty(3, 16).merge(DirectionSums.empty(2, 16))
+
+
+def sums_of_many(images: int) -> DirectionSums:
+    one = DirectionSums.of(some_differences(1))
+    return DirectionSums(one.total * images, one.effect * images, one.count * images, one.seen * images)
+
+
+@pytest.mark.parametrize("way", ["merge", "add_at"])
+def test_direction_sums_of_more_images_than_int64_holds_are_refused(way: str):
+    def add(a: DirectionSums, b: DirectionSums) -> DirectionSums:
+        return a.merge(b) if way == "merge" else a.add_at(torch.arange(3), b)
+
+    full = sums_of_many(MAX_IMAGES - 1)
+    assert add(full, sums_of_many(1)).seen.tolist() == [65_536] * 3
+    with pytest.raises(ValueError, match="exact up to 65536 images of a channel; got 65537"):
+        add(full, sums_of_many(2))
+
+
+def test_direction_sums_of_the_most_and_longest_differences_fit_int64():
+    longest = DirectionSums.of(torch.tensor([[[MAX_LENGTH, 0.0]]]))
+    assert int(longest.effect.max()) * MAX_IMAGES <= torch.iinfo(torch.int64).max
+    assert int(longest.total.max()) * MAX_IMAGES <= torch.iinfo(torch.int64).max
+
+
+def test_direction_sums_of_too_many_images_at_once_are_refused():
+    with pytest.raises(ValueError, match="got 65537"):
+        DirectionSums.of(torch.zeros(1, MAX_IMAGES + 1, 1))

@@ -32,7 +32,6 @@ CALLS: dict[str, Callable[[Impl], object]] = {
     "resize_normalize": lambda impl: kernels.resize_normalize(
         IMAGE, 4, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0), impl=impl
     ),
-    "unit_differences": lambda impl: kernels.unit_differences(ROWS, ROWS, impl=impl),
     "upfirdn2d": lambda impl: kernels.upfirdn2d(IMAGE, torch.ones(2), impl=impl),
     "winograd_conv2d": lambda impl: kernels.winograd_conv2d(
         IMAGE,

@@ -14,11 +14,11 @@ from storage import (
     Store,
     config_hash,
     is_done,
-    read_run,
     read_shard,
+    read_stage,
     shard_outputs,
-    write_run,
     write_shard,
+    write_stage,
 )
 
 HASH = config_hash({"psi": 0.7})
@@ -260,29 +260,29 @@ def test_config_hash_of_what_is_not_json_raises_naming_the_place(config, message
         config_hash(config)
 
 
-def test_read_run_returns_what_write_run_wrote(store):
-    write_run(store, "manifest", {"rows": 3, "stages": ("latents",)})
+def test_read_stage_returns_what_write_stage_wrote(store):
+    write_stage(store, "manifest", {"rows": 3, "stages": ("latents",)})
     assert store.list() == ["_manifest.json"]
-    assert read_run(store, "manifest") == {"rows": 3, "stages": ["latents"]}
+    assert read_stage(store, "manifest") == {"rows": 3, "stages": ["latents"]}
 
 
-def test_write_run_of_reordered_keys_writes_the_same_bytes(store):
-    write_run(store, "a", {"x": 1, "y": 2})
-    write_run(store, "b", {"y": 2, "x": 1})
+def test_write_stage_of_reordered_keys_writes_the_same_bytes(store):
+    write_stage(store, "a", {"x": 1, "y": 2})
+    write_stage(store, "b", {"y": 2, "x": 1})
     assert store.read_bytes("_a.json") == store.read_bytes("_b.json")
 
 
-def test_write_run_of_nan_raises(store):
+def test_write_stage_of_nan_raises(store):
     with pytest.raises(ValueError, match=r"payload\['loss'\] must be a finite number"):
-        write_run(store, "manifest", {"loss": float("nan")})
+        write_stage(store, "manifest", {"loss": float("nan")})
     assert store.list() == []
 
 
-def test_read_run_absent_is_none(store):
-    assert read_run(store, "manifest") is None
+def test_read_stage_absent_is_none(store):
+    assert read_stage(store, "manifest") is None
 
 
-def test_read_run_damaged_raises_corrupt(store):
+def test_read_stage_damaged_raises_corrupt(store):
     store.write_bytes("_manifest.json", b"{")
     with pytest.raises(CorruptError, match=r"_manifest\.json must be JSON"):
-        read_run(store, "manifest")
+        read_stage(store, "manifest")

@@ -9,7 +9,8 @@ from torch import Tensor
 import storage
 from kernels import ChannelDirection, DirectionSums
 from pipeline.config import ChannelDirectionsConfig, StyleStatisticsConfig
-from pipeline.directions.differences import editable_positions, image_styles
+from pipeline.directions.differences import editable_positions, image_styles, sum_differences
+from pipeline.machine.batch_size import choose_batch_size
 from pipeline.models import stylegan2
 from pipeline.models.sampling import sample_w_plus
 from pipeline.packs.pack import Pack
@@ -35,11 +36,16 @@ def std(tiny_pack: Pack) -> Tensor:
     return torch.rand(tiny_pack.generator.space.num_channels, generator=rng) * 0.2 + 0.05
 
 
-def measure(pack: Pack, styles: Tensor, std: Tensor, positions: list[int]) -> ChannelDirection:
-    return stage.compute_channel_directions(pack.generator, pack.clip, styles, positions=positions, std=std, step=STEP)
+def measure(
+    pack: Pack, styles: Tensor, std: Tensor, positions: list[int], batch_size: int | None = None
+) -> ChannelDirection:
+    size = choose_batch_size(pack.generator, batch_size)
+    return sum_differences(
+        pack.generator, pack.clip, styles, positions=positions, std=std, step=STEP, batch_size=size
+    ).direction()
 
 
-def test_compute_channel_directions_equals_the_papers_loop(tiny_pack: Pack, styles: Tensor, std: Tensor):
+def test_sum_differences_equals_the_papers_loop(tiny_pack: Pack, styles: Tensor, std: Tensor):
     positions = editable_positions(tiny_pack.generator.space)[::7]
     found = measure(tiny_pack, styles, std, positions)
     for row, position in enumerate(positions):
@@ -58,7 +64,7 @@ def test_compute_channel_directions_equals_the_papers_loop(tiny_pack: Pack, styl
         torch.testing.assert_close(found.agreement[row], mean.norm(), **KEPT_ACTIVATIONS)
 
 
-def test_compute_channel_directions_are_the_same_on_any_number_of_cores(
+def test_sum_differences_are_the_same_on_any_number_of_cores(
     tiny_pack: Pack, styles: Tensor, std: Tensor, monkeypatch: pytest.MonkeyPatch
 ):
     positions = editable_positions(tiny_pack.generator.space)[::5]
@@ -79,7 +85,7 @@ def test_compute_channel_directions_are_the_same_on_any_number_of_cores(
     torch.testing.assert_close(three.agreement, one.agreement, **KEPT_ACTIVATIONS)
 
 
-def test_compute_channel_directions_by_winograd_agree(
+def test_sum_differences_by_winograd_agree(
     tiny_pack: Pack, styles: Tensor, std: Tensor, monkeypatch: pytest.MonkeyPatch
 ):
     positions = editable_positions(tiny_pack.generator.space)[::3]
@@ -91,7 +97,7 @@ def test_compute_channel_directions_by_winograd_agree(
     torch.testing.assert_close(found.direction, direct.direction, **KEPT_ACTIVATIONS)
 
 
-def test_compute_channel_directions_without_shared_convolutions_agree(
+def test_sum_differences_without_shared_convolutions_agree(
     tiny_pack: Pack, styles: Tensor, std: Tensor, monkeypatch: pytest.MonkeyPatch
 ):
     positions = editable_positions(tiny_pack.generator.space)[::3]
@@ -102,7 +108,7 @@ def test_compute_channel_directions_without_shared_convolutions_agree(
     torch.testing.assert_close(whole.direction, shared.direction, **KEPT_ACTIVATIONS)
 
 
-def test_compute_channel_directions_permuted_channels_are_bit_identical(tiny_pack: Pack, styles: Tensor, std: Tensor):
+def test_sum_differences_permuted_channels_are_bit_identical(tiny_pack: Pack, styles: Tensor, std: Tensor):
     positions = editable_positions(tiny_pack.generator.space)
     order = torch.randperm(len(positions), generator=torch.Generator().manual_seed(3)).tolist()
     straight = measure(tiny_pack, styles, std, positions)
@@ -111,13 +117,13 @@ def test_compute_channel_directions_permuted_channels_are_bit_identical(tiny_pac
     assert torch.equal(straight.agreement[order], shuffled.agreement)
 
 
-def test_compute_channel_directions_leaves_the_base_styles_alone(tiny_pack: Pack, styles: Tensor, std: Tensor):
+def test_sum_differences_leaves_the_base_styles_alone(tiny_pack: Pack, styles: Tensor, std: Tensor):
     before = styles.clone()
     measure(tiny_pack, styles, std, [0, 1, 2])
     assert torch.equal(styles, before)
 
 
-def test_compute_channel_directions_constant_channel_is_zero_not_nan(tiny_pack: Pack, styles: Tensor, std: Tensor):
+def test_sum_differences_constant_channel_is_zero_not_nan(tiny_pack: Pack, styles: Tensor, std: Tensor):
     std[1] = 0.0
     found = measure(tiny_pack, styles, std, [0, 1])
     assert found.count.tolist() == [4.0, 0.0]
@@ -168,19 +174,11 @@ def test_run_channel_directions_any_split_gives_the_same_bits(
     assert set(table["status"].to_pylist()) <= {"ok", "no_effect"}
 
 
-def test_compute_channel_directions_any_batch_size_agrees(tiny_pack: Pack, styles: Tensor, std: Tensor):
+def test_sum_differences_any_batch_size_agrees(tiny_pack: Pack, styles: Tensor, std: Tensor):
     positions = editable_positions(tiny_pack.generator.space)[::5]
     expected = measure(tiny_pack, styles, std, positions)
     for batch_size in (1, 6, 64):
-        found = stage.compute_channel_directions(
-            tiny_pack.generator,
-            tiny_pack.clip,
-            styles,
-            positions=positions,
-            std=std,
-            step=STEP,
-            batch_size=batch_size,
-        )
+        found = measure(tiny_pack, styles, std, positions, batch_size)
         torch.testing.assert_close(found.direction, expected.direction, **KEPT_ACTIVATIONS)
 
 

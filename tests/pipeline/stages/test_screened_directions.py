@@ -7,7 +7,7 @@ from torch import Tensor
 import storage
 from kernels import DirectionSums
 from pipeline.config import ScreeningConfig
-from pipeline.directions.differences import editable_positions, image_styles
+from pipeline.directions.differences import editable_positions, image_styles, sum_differences
 from pipeline.directions.slopes import Slopes
 from pipeline.directions.statistics import Statistics
 from pipeline.errors import PromptError
@@ -15,7 +15,6 @@ from pipeline.packs.pack import Pack
 from pipeline.prompts import check_prompts
 from pipeline.runs.shard import ShardReport, close_stage, find_input
 from pipeline.stages import screened_directions as stage
-from pipeline.stages.channel_directions import compute_channel_directions
 from pipeline.stages.screened_directions import Screening, accepts
 from storage import Store
 from tests.conftest import PROMPT_ROWS
@@ -76,14 +75,15 @@ def test_screening_channel_measured_in_every_image_is_its_row_of_the_exact_table
     rows = [i for i, count in enumerate(table["count"]) if count == config.num_images]
     assert 4 <= len(rows) <= 12
     positions = [editable_positions(tiny_pack.generator.space)[i] for i in rows]
-    expected = compute_channel_directions(
+    expected = sum_differences(
         tiny_pack.generator,
         tiny_pack.clip,
         image_styles(tiny_pack.generator, range(config.first_seed, config.first_seed + 2), psi=config.psi),
         positions=positions,
         std=statistics.std,
         step=config.step,
-    )
+        batch_size=2,
+    ).direction()
     found = torch.tensor([table["direction"][i] for i in rows])
     torch.testing.assert_close(found, expected.direction, **KEPT_ACTIVATIONS)
     assert {table["status"][i] for i in rows} == {"ok"}
