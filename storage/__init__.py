@@ -19,7 +19,7 @@ from storage.manifest import (
     write_stage,
 )
 from storage.store import Store
-from storage.tables import read_table, read_tables, stack, table_bytes, vectors
+from storage.tables import read_metadata, read_table, read_tables, stack, table_bytes, vectors
 
 __all__ = [
     "IMAGE_TYPE",
@@ -39,6 +39,7 @@ __all__ = [
     "is_done",
     "read_arrays",
     "read_stage",
+    "read_metadata",
     "read_shard",
     "read_table",
     "read_tables",

@@ -75,6 +75,18 @@ class Store:
             else:
                 filesystem.pipe_file(target, data)
 
+    def read_end(self, path: str, size: int) -> bytes:
+        """The last ``size`` bytes of a file, all of it where it has fewer; no more than these cross the network.
+
+        Raises:
+            MissingError: if there is no such file.
+            StorageError: if the system refuses.
+        """
+        filesystem, target = self._locate(path)
+        with _wrapped("read", self._name(path)):
+            total = filesystem.size(target)
+            return filesystem.cat_file(target, start=max(0, total - size), end=total)
+
     def exists(self, path: str) -> bool:
         """Whether there is a file (not a folder) of that path."""
         filesystem, target = self._locate(path)

@@ -12,6 +12,7 @@ from storage.errors import CorruptError, MissingError
 from storage.store import Store
 
 ROW_GROUP_ROWS = 512  # a W+ row is 36 KiB: about 18 MiB a group, the least that a reader must hold
+FOOTER_BYTES = 2**16  # read at first of a file's end; most footers are shorter
 PANDAS_METADATA = b"pandas"  # differs with the number of rows, says nothing about the columns
 
 
@@ -38,6 +39,25 @@ def table_bytes(table: pa.Table) -> bytes:
         write_page_checksum=True,
     )
     return sink.getvalue().to_pybytes()
+
+
+def read_metadata(store: Store, path: str) -> dict[bytes, bytes]:
+    """The metadata of a Parquet file's schema, from its footer alone; empty if there is none.
+
+    Raises:
+        MissingError: if the file is not there.
+        CorruptError: if it is not Parquet.
+    """
+    end = store.read_end(path, FOOTER_BYTES)
+    needed = int.from_bytes(end[-8:-4], "little") + 8  # the footer, its own length and the magic number
+    if needed > len(end):
+        end = store.read_end(path, needed)
+    try:
+        return pq.read_schema(pa.BufferReader(end)).metadata or {}
+    except (pa.ArrowException, OSError) as error:
+        raise CorruptError(
+            f"{store.uri}/{path} must be a Parquet file; got: {error}. Delete it and run again."
+        ) from error
 
 
 def read_table(store: Store, path: str, columns: Sequence[str] | None = None) -> pa.Table:

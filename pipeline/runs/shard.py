@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
+from itertools import accumulate, pairwise
 from typing import Any
 
 import pyarrow as pa
@@ -120,18 +122,21 @@ def close_stage(
     Raises:
         MissingInputError: if a shard is not done.
     """
-    rows = failures = 0
+    shard_rows: list[int] = []
+    failures = 0
     for shard in range(num_shards):
         done = storage.read_shard(store, stage, shard)
         if done is None or done.config_hash != config_hash:
             raise MissingInputError(
                 f"{stage} must have all {num_shards} shards before it is closed; shard {shard} is not done."
             )
-        rows, failures = rows + done.rows, failures + done.failures
+        shard_rows.append(done.rows)
+        failures += done.failures
     payload = {
         "stage": stage,
         "shards": num_shards,
-        "rows": rows,
+        "rows": sum(shard_rows),
+        "shard_rows": shard_rows,
         "failures": failures,
         "config": config.identity(),
         "config_hash": config_hash,
@@ -155,6 +160,7 @@ class Input:
         num_shards: its shards.
         rows: its rows.
         config_hash: what it was made from.
+        shard_rows: rows of each shard; None where the run is older than that record.
     """
 
     store: Store
@@ -162,29 +168,35 @@ class Input:
     num_shards: int
     rows: int
     config_hash: str
+    shard_rows: tuple[int, ...] | None = None
 
     def table(self, columns: list[str] | None = None, *, folder: str | None = None) -> pa.Table:
         """All shards as one table; ``folder`` picks among the tables of a stage that writes several."""
         paths = storage.shard_outputs(self.store, self.stage)
         return storage.read_tables(self.store, _in_folder(paths, folder or self.stage), columns=columns)
 
-    def shard_table(self, shard: int) -> pa.Table:
-        """One shard's table."""
-        return storage.read_tables(self.store, _in_folder(list(self._receipt(shard).outputs), self.stage))
+    def shard_table(self, shard: int, *, folder: str | None = None) -> pa.Table:
+        """One shard's table, of ``folder`` where a stage writes several."""
+        paths = list(self.receipt(shard).outputs)
+        return storage.read_tables(self.store, _in_folder(paths, folder or self.stage))
 
     def slice_table(self, start: int, stop: int) -> pa.Table:
         """Rows ``start`` up to, not including, ``stop``, reading only the shards that hold them."""
-        parts, first = [], 0
-        for shard in range(self.num_shards):
-            rows = self._receipt(shard).rows
-            low, high = max(start, first), min(stop, first + rows)
+        parts = []
+        shard_rows = _counted_rows(self) if self.shard_rows is None else self.shard_rows
+        for shard, (first, end) in enumerate(pairwise(accumulate(shard_rows, initial=0))):
+            low, high = max(start, first), min(stop, end)
             if low < high:
                 parts.append(self.shard_table(shard).slice(low - first, high - low))
-            first += rows
         assert parts, f"{self.stage}: no rows in [{start}, {stop})"
         return pa.concat_tables(parts)
 
-    def _receipt(self, shard: int) -> storage.ShardManifest:
+    def receipt(self, shard: int) -> storage.ShardManifest:
+        """What one shard wrote.
+
+        Raises:
+            MissingInputError: if its receipt is lost.
+        """
         done = storage.read_shard(self.store, self.stage, shard)
         if done is None:
             raise MissingInputError(
@@ -192,6 +204,12 @@ class Input:
                 f"{_remedy(self.stage)}"
             )
         return done
+
+
+@lru_cache(maxsize=16)
+def _counted_rows(source: Input) -> tuple[int, ...]:
+    """Rows of each shard by the receipts; the config hash in ``source`` fixes them, so they are counted once."""
+    return tuple(source.receipt(shard).rows for shard in range(source.num_shards))
 
 
 def _in_folder(paths: list[str], folder: str) -> list[str]:
@@ -216,7 +234,9 @@ def find_optional_input(stage: str, *stores: Store | None) -> Input | None:
     for store in stores:
         run = None if store is None else storage.read_stage(store, stage)
         if store is not None and run is not None:
-            return Input(store, stage, run["shards"], run["rows"], run["config_hash"])
+            counts = run.get("shard_rows")
+            shard_rows = None if counts is None else tuple(counts)
+            return Input(store, stage, run["shards"], run["rows"], run["config_hash"], shard_rows)
     return None
 
 

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from typing import NamedTuple
 
 import numpy as np
@@ -61,8 +61,12 @@ def compute_images(
         advance(len(images))
 
 
+@lru_cache(maxsize=1)
 def load_offsets(directions: Input | None, space: StyleSpace) -> dict[str, Float[Tensor, "s"]]:
-    """prompt_id to its direction as an offset in StyleSpace; empty where the run has no global directions."""
+    """prompt_id to its direction as an offset in StyleSpace; empty where the run has no global directions.
+
+    Every shard of a dataset asks for the same: they are read once.
+    """
     offsets: dict[str, Tensor] = {}
     if directions is None:
         return offsets
@@ -137,7 +141,7 @@ def run_dataset_shard(
     def make() -> Made:
         num_edits = edits_per_latent(latents, edited)
         bounds = shard_bounds(latents.rows, latents_per_shard(config, num_edits), shard)
-        prompts = {row.prompt_id: row for row in rows_of(PromptRow, edited.table(folder=EDITS_FOLDER))}
+        prompts = {row.prompt_id: row for row in rows_of(PromptRow, edited.shard_table(0, folder=EDITS_FOLDER))}
         moved = edited.slice_table(bounds.start * num_edits, bounds.stop * num_edits)
         offsets = load_offsets(_checked_directions(directions, moved), pack.generator.space)
         edits: dict[str, list[Edit]] = {}

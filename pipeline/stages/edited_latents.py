@@ -93,8 +93,9 @@ class _Outcome:
     row: PromptRow | None = None
 
 
-def _outcomes(method: Method, source: Input) -> dict[str, _Outcome]:
-    """By prompt_id."""
+@lru_cache(maxsize=8)
+def _outcomes(method: Method, source: Input) -> Mapping[str, _Outcome]:
+    """By prompt_id. Every shard asks for them."""
     if method == "global":
         rows = rows_of(PromptRow, source.table(folder=PROMPTS.name))
         return {row.prompt_id: _Outcome(row.status, row.error, row) for row in rows}
@@ -264,14 +265,22 @@ def _styles(pack: Pack, w_plus: Float[np.ndarray, "l d"]) -> Float[np.ndarray, "
 
 def _map_latents(mappers: Input, prompt_id: str, pack: Pack, w_plus: Float[np.ndarray, "n l d"]) -> list[_Edited]:
     """The mapper's edited latents, at strength 1."""
-    row = next(r for r in mappers.table().to_pylist() if r["prompt_id"] == prompt_id)
+    weights_file, description = _trained_mappers(mappers)[prompt_id]
     mapper: Mapper = load_mapper(
-        mappers.store.read_bytes(row["weights_file"]), row["description"], pack.generator.config, device=pack.device
+        mappers.store.read_bytes(weights_file), description, pack.generator.config, device=pack.device
     )
     w: Tensor = torch.from_numpy(w_plus.copy()).to(pack.device)
     with torch.no_grad():
         moved = moved_latents(mapper, pack.generator, w).flatten(1).cpu().numpy()
     return [_Edited(mapper.space_name, vector=vector) for vector in moved]
+
+
+@lru_cache(maxsize=8)
+def _trained_mappers(mappers: Input) -> Mapping[str, tuple[str, str]]:
+    """prompt_id to weights file and description. Every shard asks for every prompt's."""
+    columns = mappers.table(["prompt_id", "weights_file", "description"]).columns
+    rows = zip(*(column.to_pylist() for column in columns), strict=True)
+    return {prompt_id: (weights_file, description) for prompt_id, weights_file, description in rows}
 
 
 def _find_optimized(optimized: Input, num_latents: int, bounds: range) -> dict[tuple[str, str], _Edited]:

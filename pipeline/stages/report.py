@@ -95,7 +95,7 @@ def run_report(
     """Write the contact sheet and the summary."""
 
     def make() -> Made:
-        prompts = edited.table(folder=EDITS_FOLDER)
+        prompts = edited.shard_table(0, folder=EDITS_FOLDER)
         summary = compute_summary(prompts, scores.table())
         sheet = _draw_sheet(config, dataset, prompts)
         files = {SUMMARY_FILE: storage.table_bytes(summary), CONTACT_SHEET: storage.encode_png(sheet)}

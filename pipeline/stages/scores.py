@@ -103,7 +103,7 @@ def run_scores_shard(
                 pack.clip.encode_prompt(row.target, templates(config.templates)).cpu(),
                 pack.clip.text_direction(row.target, row.neutral, templates(config.templates)).cpu(),
             )
-            for row in rows_of(PromptRow, edited.table(folder=EDITS_FOLDER))
+            for row in rows_of(PromptRow, edited.shard_table(0, folder=EDITS_FOLDER))
             if row.status == "ok"
         }
         rows = rows_of(ImageRow, dataset.shard_table(shard))

@@ -314,5 +314,5 @@ def compute_text_directions(
 
 def accepts(earlier: Input, config: ScreeningConfig, pack: Pack, statistics: Statistics) -> bool:
     """Whether a finished screening's sums were measured alike, so that this one may go on from them."""
-    metadata = earlier.table(folder=SUMS_FOLDER).schema.metadata or {}
+    metadata = storage.read_metadata(earlier.store, part_path(SUMS_FOLDER, 0))
     return metadata.get(MEASURED_KEY.encode()) == f'"{measured_with(config, pack, statistics)}"'.encode()

@@ -130,6 +130,17 @@ def test_write_bytes_from_threads_writes_all(store):
     assert [store.read_bytes(path) for path in store.list()] == [bytes([i]) for i in range(6)]
 
 
+@pytest.mark.parametrize(("size", "expected"), [(2, b"yz"), (3, b"xyz"), (9, b"xyz")])
+def test_read_end_is_the_last_bytes_or_all_of_them(store, size, expected):
+    store.write_bytes("a.bin", b"xyz")
+    assert store.read_end("a.bin", size) == expected
+
+
+def test_read_end_absent_raises_missing(store):
+    with pytest.raises(MissingError, match=r"a\.bin"):
+        store.read_end("a.bin", 4)
+
+
 def test_uri_of_file_protocol_and_relative_path_is_the_absolute_path(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert Store("out/").uri == Store(f"file://{tmp_path}/out").uri == Store(tmp_path / "out").uri == f"{tmp_path}/out"

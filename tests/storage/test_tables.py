@@ -9,7 +9,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from storage import IMAGE_TYPE, CorruptError, MissingError, read_table, read_tables, stack, table_bytes, vectors
+from storage import (
+    IMAGE_TYPE,
+    CorruptError,
+    MissingError,
+    Store,
+    read_metadata,
+    read_table,
+    read_tables,
+    stack,
+    table_bytes,
+    vectors,
+)
 
 
 def example(num_rows=3, first=0, shape=b"[2, 4]"):
@@ -72,6 +83,36 @@ def test_read_table_damaged_raises_corrupt(store, damage):
     store.write_bytes("a.parquet", damaged[damage])
     with pytest.raises(CorruptError, match=r"a\.parquet must be a readable Parquet file; got .* run its stage again"):
         read_table(store, "a.parquet")
+
+
+@pytest.mark.parametrize("length", [10, 200_000])
+def test_read_metadata_is_the_schemas_from_the_end_of_the_file(store, length, monkeypatch):
+    table = pa.table({"x": np.random.default_rng(0).random(100_000)}).replace_schema_metadata({"key": "v" * length})
+    data = table_bytes(table)
+    store.write_bytes("x.parquet", data)
+    ends, read_end = [], Store.read_end
+    monkeypatch.setattr(Store, "read_end", lambda *args: ends.append(read_end(*args)) or ends[-1])
+    monkeypatch.setattr(Store, "read_bytes", None)
+    assert read_metadata(store, "x.parquet")[b"key"] == b"v" * length
+    assert max(map(len, ends)) < len(data)
+    assert len(ends) == (1 if length == 10 else 2)
+
+
+def test_read_metadata_of_a_file_without_any_is_empty(store):
+    store.write_bytes("x.parquet", table_bytes(pa.table({"x": [1]})))
+    assert read_metadata(store, "x.parquet") == {}
+
+
+@pytest.mark.parametrize("data", [b"", b"PAR1", b"no table, but bytes"])
+def test_read_metadata_of_another_file_raises_corrupt(store, data):
+    store.write_bytes("x.parquet", data)
+    with pytest.raises(CorruptError, match=r"x\.parquet must be a Parquet file; got"):
+        read_metadata(store, "x.parquet")
+
+
+def test_read_metadata_absent_raises_missing(store):
+    with pytest.raises(MissingError, match=r"x\.parquet"):
+        read_metadata(store, "x.parquet")
 
 
 def test_read_tables_joins_in_the_order_given(store):
