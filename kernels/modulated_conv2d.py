@@ -96,7 +96,7 @@ def moved_modulated_conv2d(
     shift: Float[Tensor, "#n #o #h_out #w_out"],
     gain: float = 1.0,
     impl: Impl = "auto",
-) -> Float[Tensor, "m*n o h_out w_out"]:
+) -> Float[Tensor, "mn o h_out w_out"]:
     """Modulated convolutions whose styles have moved in one channel, without a convolution each.
 
     A convolution is linear in its input: moving the style of one channel by d adds d times that channel's own

@@ -143,7 +143,7 @@ def _winograd_conv2d_fast(
     return out.view(n, h, w, num_out).permute(0, 3, 1, 2)
 
 
-def _fill(padded: Float[Tensor, "n rows w+2 i"], x: Float[Tensor, "n h w i"], scale: Tensor, first: int) -> None:
+def _fill(padded: Float[Tensor, "n rows w_padded i"], x: Float[Tensor, "n h w i"], scale: Tensor, first: int) -> None:
     """Put the scaled rows of ``x`` from number ``first`` on into the middle columns; zero beyond the edges."""
     num_rows, h = padded.shape[1], x.shape[1]
     start, stop = max(-first, 0), min(h - first, num_rows)

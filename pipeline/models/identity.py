@@ -3,7 +3,7 @@
 Letters: n image, r resolution, d width of the embedding.
 """
 
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 from jaxtyping import Float
 from pydantic import BaseModel, ConfigDict, Field
@@ -13,6 +13,7 @@ from kernels import unit_vectors
 from pipeline.models.residual_encoder import ResidualEncoder
 
 
+@runtime_checkable
 class IdentityNetwork(Protocol):
     """What losses and scores ask of an identity network; IR-SE50 and the embedded network both answer it."""
 

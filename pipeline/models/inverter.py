@@ -3,7 +3,7 @@
 Letters: n image, r resolution, l rows of w_plus, d width of w.
 """
 
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from pipeline.models.residual_encoder import ResidualEncoder
 
 
+@runtime_checkable
 class Inverter(Protocol):
     """What the inversion stage asks of an inverter; e4e and the embedded one both answer it."""
 

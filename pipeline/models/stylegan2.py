@@ -108,8 +108,8 @@ class FullyConnected(nn.Module):
         self.bias_gain = lr
         self.act = act
 
-    def forward(self, x: Float[Tensor, "n i"]) -> Float[Tensor, "n o"]:
-        """[n, in] to [n, out]."""
+    def forward(self, x: Float[Tensor, "... i"]) -> Float[Tensor, "... o"]:
+        """[..., in] to [..., out]."""
         y = F.linear(x, self.weight * self.weight_gain, self.bias * self.bias_gain)
         return F.leaky_relu(y, 0.2) * math.sqrt(2) if self.act else y
 

@@ -209,7 +209,7 @@ def move_cosine(move: Float[Tensor, "n d"], direction: Float[Tensor, "n d"]) -> 
 
 def weight_rows(weights: Sequence[EditWeights], device: str | torch.device) -> Float[Tensor, "n k"]:
     """Weights as rows in the order of ``TERMS``."""
-    return torch.tensor([astuple(w) for w in weights], device=device)
+    return torch.tensor([astuple(w) for w in weights], dtype=torch.float32, device=device)
 
 
 def direction_similarity(moves: Float[Tensor, "n d"]) -> tuple[float, float]:

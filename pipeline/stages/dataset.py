@@ -21,8 +21,8 @@ from pipeline.models.stylegan2 import Generator
 from pipeline.packs.pack import Pack
 from pipeline.pixels import to_rgb_arrays
 from pipeline.prompts import ORIGINAL
-from pipeline.runs.progress import advance
 from pipeline.rows import EditedLatentRow, ImageRow, PromptRow, artifact_table, rows_of
+from pipeline.runs.progress import advance
 from pipeline.runs.shard import Input, Made, ShardReport, count_shards, part_path, run_shard, shard_bounds, stage_hash
 from pipeline.schemas import DATASET, DIRECTIONS_HASH, EDITS_FOLDER, PROMPTS, shape_of
 from pipeline.style_space import StyleSpace

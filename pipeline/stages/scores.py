@@ -20,8 +20,8 @@ from pipeline.models.oracle import Oracle
 from pipeline.packs.pack import Pack
 from pipeline.pixels import from_rgb_arrays
 from pipeline.prompts import ORIGINAL, templates
-from pipeline.runs.progress import advance
 from pipeline.rows import ImageRow, PromptRow, ScoreRow, artifact_table, rows_of
+from pipeline.runs.progress import advance
 from pipeline.runs.shard import Input, Made, ShardReport, part_path, run_shard, stage_hash
 from pipeline.schemas import EDITS_FOLDER, SCORES
 from storage import Store

@@ -87,6 +87,7 @@ def test_relevance_of_unit_vectors_is_within_one_and_own_direction_gives_one(imp
     assert int(values.abs().argmax()) == 2
 
 
+@pytest.mark.usefixtures("unchecked")
 @BOTH
 def test_relevance_other_width_raises(impl: Impl) -> None:
     with pytest.raises(ValueError, match="must come from one CLIP; got widths 3 and 4"):

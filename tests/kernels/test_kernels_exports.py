@@ -63,6 +63,7 @@ def test_calls_cover_every_kernel_with_impl() -> None:
     assert set(CALLS) == {name for name in kernels.__all__ if takes_impl(name)}
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize("name", CALLS)
 def test_kernel_bogus_impl_raises(name: str) -> None:
     with pytest.raises(ValueError, match="`impl` must be one of auto, fast, ref; got 'bogus'"):

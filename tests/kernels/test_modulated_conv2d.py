@@ -201,6 +201,7 @@ def test_modulated_conv2d_leaves_its_inputs_alone(impl: Impl, randn: Randn) -> N
     assert all(torch.equal(a, b) for a, b in zip(inputs, before, strict=True))
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize(
     ("x", "weight", "styles"),
     [((1, 3, 4, 4), (2, 4, 3, 3), (1, 4)), ((1, 4, 4, 4), (2, 4, 3, 3), (1, 3)), ((2, 4, 4, 4), (2, 4, 3, 3), (1, 4))],
@@ -210,6 +211,7 @@ def test_modulated_conv2d_shapes_that_disagree_raise(x: Any, weight: Any, styles
         modulated_conv2d(torch.zeros(x), torch.zeros(weight), torch.zeros(styles))
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize("taps", [(2, 2), (3, 1)])
 def test_modulated_conv2d_even_or_oblong_taps_raise(taps: tuple[int, int]) -> None:
     with pytest.raises(ValueError, match=f"square, odd taps; got {taps[0]}x{taps[1]}"):

@@ -110,6 +110,7 @@ def test_binomial_filter_default_is_normalised_1331() -> None:
     assert binomial_filter().tolist() == [0.125, 0.375, 0.375, 0.125]
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_upfirdn2d_two_dimensional_filter_raises() -> None:
     with pytest.raises(ValueError, match=re.escape("`f` must be a 1-D separable filter; got shape (2, 2)")):
         upfirdn2d(torch.zeros(1, 1, 4, 4), torch.ones(2, 2))

@@ -106,6 +106,7 @@ def test_modulated_conv2d_taps_with_upsampling_raise(randn: Randn) -> None:
         )
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_winograd_taps_other_than_3x3_raise(randn: Randn) -> None:
     with pytest.raises(ValueError, match="3x3 taps; got"):
         winograd_taps(randn(2, 2, 5, 5))

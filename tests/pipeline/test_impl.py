@@ -60,6 +60,7 @@ def test_calls_cover_every_function_with_impl():
     assert functions == set(CALLS) | PARTS_OF_THE_GENERATOR
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize("name", CALLS)
 def test_bogus_impl_raises(name: str, tiny_pack: Pack):
     bogus: Any = "bogus"

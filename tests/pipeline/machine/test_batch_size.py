@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from pipeline.machine import batch_size
-from pipeline.machine.batch_size import MEMORY_SHARE, choose_batch_size, render_bytes
+from pipeline.machine.batch_size import choose_batch_size, render_bytes
 from pipeline.packs.pack import Pack
 from tests.threads import torch_threads
 
@@ -17,7 +17,8 @@ def threads() -> Iterator[int]:
 
 
 def free_for(monkeypatch: pytest.MonkeyPatch, num_bytes: float) -> None:
-    monkeypatch.setattr(batch_size, "free_bytes", lambda device: int(num_bytes / MEMORY_SHARE) + 1)
+    """So much memory that a quarter of it is ``num_bytes``."""
+    monkeypatch.setattr(batch_size, "free_bytes", lambda device: int(4 * num_bytes) + 1)
 
 
 @pytest.mark.parametrize(("renders", "chosen"), [(0.5, 1), (1, 1), (3.9, 2), (4, 4), (15.9, 8), (1000, 16)])

@@ -316,6 +316,7 @@ def test_map_cutoff_out_of_range_raises(cutoff: int, generator: Generator) -> No
         generator.map(make_z(1), cutoff=cutoff)
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize("shape", [(6,), (2, 5), (2, 1, 6)])
 def test_map_z_of_other_shape_raises(shape: tuple[int, ...], generator: Generator) -> None:
     with pytest.raises(ValueError, match=r"z must be \[n, 6\]; got"):
@@ -349,6 +350,7 @@ def test_styles_fresh_generator_at_zero_w_are_the_bias_of_one() -> None:
     assert torch.equal(generator.styles(torch.zeros(1, 6)), torch.ones(1, generator.space.num_channels))
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize("shape", [(1, 5, 6), (1, 6, 5), (2, 5), (1, 1, 6, 6)])
 def test_styles_w_of_other_shape_raises(shape: tuple[int, ...], generator: Generator) -> None:
     with pytest.raises(ValueError, match=r"w must be \[n, 6\] or \[n, 6, 6\]; got .* leading batch axis"):
