@@ -14,7 +14,7 @@ MOST_NAMED = 8  # differences in one message
 
 def is_closed(store: Store, stage: str, *, config_hash: str) -> bool:
     """Whether the stage was closed with these settings."""
-    closed = storage.read_run(store, stage)
+    closed = storage.read_stage(store, stage)
     return closed is not None and closed["config_hash"] == config_hash
 
 
@@ -39,7 +39,7 @@ def check_same_settings(
     Raises:
         ConflictError: naming the settings that differ, as ``num_latents: 4 -> 5``.
     """
-    closed = storage.read_run(store, stage)
+    closed = storage.read_stage(store, stage)
     if closed is None or closed["config_hash"] == config_hash:
         return
     before = {
