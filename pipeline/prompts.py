@@ -1,23 +1,21 @@
-"""Prompt lists: CSV, JSON Lines, YAML or Parquet in, checked prompts out; prompt templates.
+"""Prompt lists: rows in, checked prompts out; prompt templates.
 
-A list is checked as a whole before anything runs, and an error names the file, the row and the remedy.
+A list is checked as a whole before anything runs, and one error names all that is wrong: the row, what must hold, what
+was got, the remedy. ``prompt_files`` reads the files, ``prompt_ids`` makes names file-safe.
 """
 
-import csv
-import io
-import json
 import math
 import posixpath
 import re
-from collections.abc import Iterable, Mapping, Sequence
+import unicodedata
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal, get_args
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-import yaml
 from pydantic import BaseModel, ConfigDict
 
 from pipeline.errors import PromptError
+from pipeline.prompt_files import Row, is_given, named, read_rows, shown
+from pipeline.prompt_ids import composed, prompt_ids
 from storage import Store
 
 Method = Literal["global", "mapper", "optimize"]
@@ -27,6 +25,9 @@ COLUMNS = (
     *WEIGHTS,
 )
 ORIGINAL = "original"  # prompt_id of unedited images
+MOST_PROBLEMS = 20  # told in one message
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", flags=re.ASCII | re.IGNORECASE)
+_DECIMAL_COMMA = re.compile(r"[+-]?(\d+|\d{1,3}(\.\d{3})+),\d+", flags=re.ASCII)  # 6,5 and 1.000,5
 _PUBLISHED_WITHOUT = "a photo of many faces."  # the published code leaves this template out, hence 79 of 80
 
 
@@ -112,203 +113,200 @@ def read_prompts(uri: str, *, default_neutral: str | None = None) -> list[Prompt
     Columns: ``name``, ``target``; optional ``neutral`` (the pack's default otherwise), ``strength`` or ``strengths``
     (a number, or several separated by spaces, commas or semicolons), ``relevance_threshold`` or ``num_channels``,
     ``method`` (global if left out), ``clip_weight``, ``direction_weight``, ``l2_weight``, ``identity_weight``.
+    Capitals in a column's name, and spaces or dashes for underscores, do not matter.
 
     Args:
-        uri: path or fsspec URI ending in .csv, .jsonl, .yaml, .yml or .parquet.
+        uri: path or fsspec URI ending in .csv, .tsv, .jsonl, .yaml, .yml or .parquet.
         default_neutral: neutral text of prompts that give none.
     Raises:
-        PromptError: if the list is empty, unreadable, or any row is not usable.
+        PromptError: if the list is empty, unreadable, or any row is not usable; names all that is wrong.
         storage.MissingError: if there is no such file.
     """
     folder, name = posixpath.split(uri)
     data = Store(folder or ".").read_bytes(name)
-    return check_prompts(_parse(uri, data), source=uri, default_neutral=default_neutral)
+    return _checked(read_rows(uri, data), uri, default_neutral)
 
 
 def check_prompts(
     rows: Iterable[Mapping[str, Any]], *, source: str = "prompts", default_neutral: str | None = None
 ) -> list[Prompt]:
     """Check rows of a prompt list; see ``read_prompts``. ``source`` names the list in errors."""
-    prompts: list[Prompt] = []
-    names: dict[str, int] = {}
-    ids: dict[str, int] = {}
-    for number, row in enumerate(rows, start=1):
-        where = f"{source}, row {number}"
-        prompt = _check_row(row, where, default_neutral)
-        for value, seen, what in ((prompt.name, names, "name"), (prompt.prompt_id, ids, "file-safe name")):
-            if value in seen:
-                raise PromptError(
-                    f"{where}: every prompt needs its own name; {what} {value!r} is already row {seen[value]}'s. "
-                    f"Rename one."
-                )
-            seen[value] = number
-        prompts.append(prompt)
-    if not prompts:
+    return _checked([Row(f"row {i}", row) for i, row in enumerate(rows, start=1)], source, default_neutral)
+
+
+class _ProblemError(Exception):
+    """One thing that is wrong with one row; what the user sees is the ``PromptError`` of the whole list."""
+
+
+def _checked(rows: Sequence[Row], source: str, default_neutral: str | None) -> list[Prompt]:
+    """The prompts of a list, or one error with all its problems."""
+    kept, problems = named(rows, COLUMNS)
+    if not kept and not problems:
         raise PromptError(f"{source}: a prompt list needs at least one row; got none. Add rows with name and target.")
-    return prompts
+    checked = [_check_row(row.values, default_neutral) for row in kept]
+    problems += [(row.where, text) for row, (_, found) in zip(kept, checked, strict=True) for text in found]
+    names = [str(fields.get("name", "")) for fields, _ in checked]
+    problems += _repeated(names, [row.where for row in kept])
+    ids = prompt_ids(names)
+    problems += [
+        (row.where, f"a name must not be {ORIGINAL!r}, which is the unedited image; got {name!r}.")
+        for row, name, given in zip(kept, names, ids, strict=True)
+        if given == ORIGINAL
+    ]
+    if problems:
+        raise PromptError(_told(source, problems, [row.where for row in rows]))
+    return [Prompt(prompt_id=given, **fields) for given, (fields, _) in zip(ids, checked, strict=True)]
 
 
-def slug(name: str) -> str:
-    """File-safe form of a name: lower case letters, digits and dashes; empty where nothing is left."""
-    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:80]
+def _repeated(names: Sequence[str], places: Sequence[str]) -> list[tuple[str, str]]:
+    """A problem for every name that an earlier row has."""
+    seen: dict[str, str] = {}
+    problems = []
+    for name, where in zip(names, places, strict=True):
+        key = composed(name)
+        if name and key in seen:
+            text = f"every prompt needs its own name; name {shown(name)} is already {seen[key]}'s. Rename one."
+            problems.append((where, text))
+        seen.setdefault(key, where)
+    return problems
 
 
-def _parse(uri: str, data: bytes) -> list[Mapping[str, Any]]:
-    kind = posixpath.splitext(uri)[1].lower()
-    readers = {
-        ".csv": _read_csv,
-        ".jsonl": _read_jsonl,
-        ".yaml": _read_yaml,
-        ".yml": _read_yaml,
-        ".parquet": _read_parquet,
+def _told(source: str, problems: Sequence[tuple[str, str]], places: Sequence[str]) -> str:
+    """All problems in the order of the rows; one stands in the same line as the list's name."""
+    order = {where: i for i, where in enumerate(places)}
+    lines = [f"{where}: {text}" for where, text in sorted(problems, key=lambda problem: order[problem[0]])]
+    if len(lines) == 1:
+        return f"{source}, {lines[0]}"
+    left = len(lines) - MOST_PROBLEMS
+    more = [f"and {left} more."] if left > 0 else []
+    return "\n  ".join([f"{source}: {len(lines)} things to mend.", *lines[:MOST_PROBLEMS], *more])
+
+
+def _check_row(row: Mapping[str, Any], default_neutral: str | None) -> tuple[dict[str, Any], list[str]]:
+    """Fields of a ``Prompt`` without its id, and all that is wrong with them."""
+    readers: dict[str, Callable[[], Any]] = {
+        "name": lambda: _text(row, "name"),
+        "target": lambda: _text(row, "target"),
+        "neutral": lambda: _text(row, "neutral", default=default_neutral),
+        "strengths": lambda: _strengths(row),
+        "relevance_threshold": lambda: _number(row, "relevance_threshold", low=0.0, high=1.0),
+        "num_channels": lambda: _count(row, "num_channels"),
+        "method": lambda: _method(row),
+        **{key: lambda key=key: _number(row, key, low=0.0, high=math.inf) for key in WEIGHTS},
     }
-    if kind not in readers:
-        raise PromptError(
-            f"{uri}: a prompt list must end in {', '.join(sorted(readers))}; got {kind or 'no ending'!r}."
-        )
-    try:
-        return readers[kind](data)
-    except (ValueError, yaml.YAMLError, csv.Error, pa.ArrowException) as error:
-        detail = " ".join(str(error).split())[:200]
-        raise PromptError(f"{uri}: must be a readable {kind} prompt list; {detail}. Mend the file.") from error
-
-
-def _read_csv(data: bytes) -> list[Mapping[str, Any]]:
-    rows = csv.DictReader(io.StringIO(data.decode("utf-8-sig")), skipinitialspace=True, strict=True)
-    out: list[Mapping[str, Any]] = []
-    for number, row in enumerate(rows, start=1):
-        if None in row or None in row.values():
-            raise ValueError(f"row {number} has another number of fields than the header; quote texts with commas")
-        out.append({k.strip(): v for k, v in row.items()})
-    return out
-
-
-def _read_jsonl(data: bytes) -> list[Mapping[str, Any]]:
-    rows = [json.loads(line) for line in data.decode("utf-8-sig").splitlines() if line.strip()]
-    return _mappings(rows)
-
-
-def _read_yaml(data: bytes) -> list[Mapping[str, Any]]:
-    rows = yaml.safe_load(data)
-    return _mappings([] if rows is None else rows)
-
-
-def _read_parquet(data: bytes) -> list[Mapping[str, Any]]:
-    return _mappings(pq.read_table(io.BytesIO(data)).to_pylist())
-
-
-def _mappings(rows: object) -> list[Mapping[str, Any]]:
-    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        raise ValueError("it must hold a list of rows, each with named fields")
-    return rows
-
-
-def _check_row(row: Mapping[str, Any], where: str, default_neutral: str | None) -> Prompt:
-    unknown = [str(k) for k in row if k not in COLUMNS]
-    if unknown:
-        raise PromptError(f"{where}: unknown column {unknown[0]!r}. Known columns are {', '.join(COLUMNS)}.")
-    name, target = _text(row, "name", where), _text(row, "target", where)
-    neutral = _text(row, "neutral", where, default=default_neutral)
-    if " ".join(target.lower().split()) == " ".join(neutral.lower().split()):
-        raise PromptError(
-            f"{where}: target and neutral must differ, their difference is the edit; both are {target!r}. "
+    fields: dict[str, Any] = {}
+    problems = []
+    for key, read in readers.items():
+        try:
+            fields[key] = read()
+        except _ProblemError as problem:
+            problems.append(str(problem))
+    target, neutral = (" ".join(str(fields.get(key, key)).lower().split()) for key in ("target", "neutral"))
+    if target == neutral:
+        problems.append(
+            f"target and neutral must differ, their difference is the edit; both are {shown(fields['target'])}. "
             f"Make the neutral text describe the image before the edit, e.g. 'a face'."
         )
-    prompt_id = slug(name)
-    if not prompt_id or prompt_id == ORIGINAL:
-        raise PromptError(f"{where}: a name needs a letter or digit and must not be {ORIGINAL!r}; got {name!r}.")
-    if _given(row, "strength") and _given(row, "strengths"):
-        raise PromptError(f"{where}: give `strength` or `strengths`, not both.")
-    if _given(row, "relevance_threshold") and _given(row, "num_channels"):
-        raise PromptError(f"{where}: give `relevance_threshold` or `num_channels`, not both.")
-    method = _method(row, where)
-    return Prompt(
-        prompt_id=prompt_id,
-        name=name,
-        target=target,
-        neutral=neutral,
-        strengths=_strengths(row, where),
-        relevance_threshold=_number(row, "relevance_threshold", where, low=0.0, high=1.0),
-        num_channels=_count(row, "num_channels", where),
-        method=method,
-        **{key: _number(row, key, where, low=0.0, high=math.inf) for key in WEIGHTS},
-    )
+    for one, other in (("strength", "strengths"), ("relevance_threshold", "num_channels")):
+        if is_given(row.get(one)) and is_given(row.get(other)):
+            problems.append(f"give `{one}` or `{other}`, not both.")
+    return fields, problems
 
 
-def _method(row: Mapping[str, Any], where: str) -> Method:
+def _method(row: Mapping[str, Any]) -> Method:
     """The method, with no column given that it does not read."""
-    name = str(row["method"]).strip() if _given(row, "method") else "global"
+    name = str(row["method"]).strip().lower() if is_given(row.get("method")) else "global"
     known: tuple[Method, ...] = get_args(Method)
     if name not in known:
-        raise PromptError(f"{where}: `method` must be one of {', '.join(known)}; got {name!r}.")
+        raise _ProblemError(f"`method` must be one of {', '.join(known)}; got {shown(row['method'])}.")
     method = known[known.index(name)]
     for key in WEIGHTS if method == "global" else ("relevance_threshold", "num_channels"):
-        if _given(row, key):
-            raise PromptError(f"{where}: method {method!r} does not read `{key}`; got {row[key]!r}. Leave it empty.")
+        if is_given(row.get(key)):
+            raise _ProblemError(f"method {method!r} does not read `{key}`; got {shown(row[key])}. Leave it empty.")
     return method
 
 
-def _given(row: Mapping[str, Any], key: str) -> bool:
+def _text(row: Mapping[str, Any], key: str, *, default: str | None = None) -> str:
     value = row.get(key)
-    if value is None or (isinstance(value, float) and math.isnan(value)):
-        return False
-    return not (isinstance(value, str) and not value.strip())
-
-
-def _text(row: Mapping[str, Any], key: str, where: str, *, default: str | None = None) -> str:
-    if not _given(row, key):
+    if not is_given(value):
         if default is not None:
             return default
-        raise PromptError(f"{where}: `{key}` must be given; got nothing. Fill it in.")
-    value = row[key]
+        raise _ProblemError(f"`{key}` must be given; got nothing. Fill it in.")
     if not isinstance(value, str):
-        raise PromptError(f"{where}: `{key}` must be text; got {value!r}. Put it in quotes.")
+        raise _ProblemError(f"`{key}` must be text; got {shown(value)}. Put it in quotes.")
+    kinds = {unicodedata.category(character) for character in value if not character.isspace()}
+    if kinds & {"Cc", "Cs"} or all(kind.startswith(("C", "Z")) for kind in kinds):
+        raise _ProblemError(f"`{key}` must be text that can be seen; got {shown(value)}. Type it anew.")
     return value.strip()
 
 
-def _float(value: object, key: str, where: str) -> float:
+def _float(value: object, key: str) -> float:
+    if isinstance(value, str):
+        value = value.strip().replace("\u2212", "-")  # a typographer's minus
+    readable = _NUMBER.fullmatch(value) if isinstance(value, str) else not isinstance(value, bool)
     try:
-        number = float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
+        number = float(value) if readable else math.nan  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError):
         number = math.nan
-    if isinstance(value, bool) or not math.isfinite(number):
-        raise PromptError(f"{where}: `{key}` must be a finite number; got {value!r}.")
+    if not math.isfinite(number):
+        comma = ""
+        if isinstance(value, str) and _DECIMAL_COMMA.fullmatch(value):
+            comma = f" If {_with_point(value)} is meant, write it so."
+        raise _ProblemError(f"`{key}` must be a finite number; got {shown(value)}.{comma}")
     return number
 
 
-def _number(row: Mapping[str, Any], key: str, where: str, *, low: float, high: float) -> float | None:
-    if not _given(row, key):
+def _with_point(number: str) -> str:
+    """A number with a decimal comma as Python writes it."""
+    return number.replace(".", "").replace(",", ".")
+
+
+def _number(row: Mapping[str, Any], key: str, *, low: float, high: float) -> float | None:
+    if not is_given(row.get(key)):
         return None
-    number = _float(row[key], key, where)
+    number = _float(row[key], key)
     if not low <= number <= high:
-        raise PromptError(f"{where}: `{key}` must be in [{low:g}, {high:g}]; got {number:g}.")
+        raise _ProblemError(f"`{key}` must be in [{low:g}, {high:g}]; got {number:g}.")
     return number
 
 
-def _count(row: Mapping[str, Any], key: str, where: str) -> int | None:
-    if not _given(row, key):
+def _count(row: Mapping[str, Any], key: str) -> int | None:
+    if not is_given(row.get(key)):
         return None
-    number = _float(row[key], key, where)
+    number = _float(row[key], key)
     if number < 1 or number != int(number):
-        raise PromptError(f"{where}: `{key}` must be a whole number from 1; got {row[key]!r}.")
+        raise _ProblemError(f"`{key}` must be a whole number from 1; got {shown(row[key])}.")
     return int(number)
 
 
-def _strengths(row: Mapping[str, Any], where: str) -> tuple[float, ...] | None:
-    key = "strengths" if _given(row, "strengths") else "strength"
-    if not _given(row, key):
+def _strengths(row: Mapping[str, Any]) -> tuple[float, ...] | None:
+    key = "strengths" if is_given(row.get("strengths")) else "strength"
+    value = row.get(key)
+    if not is_given(value):
         return None
-    value = row[key]
     parts: Sequence[object]
     if isinstance(value, str):
-        parts = [part for part in re.split(r"[\s,;]+", value.strip()) if part]
+        parts = _parts(value.strip(), key)
     else:
         parts = list(value) if isinstance(value, (list, tuple)) else [value]
-    numbers = tuple(_float(part, key, where) for part in parts)
+    numbers = tuple(_float(part, key) for part in parts)
     if not numbers:
-        raise PromptError(f"{where}: `{key}` must hold at least one number; got {value!r}.")
+        raise _ProblemError(f"`{key}` must hold at least one number; got {shown(value)}.")
     if len(set(numbers)) < len(numbers) or 0.0 in numbers:
-        raise PromptError(
-            f"{where}: strengths must differ from each other and from 0, which is the original; got {value!r}."
+        raise _ProblemError(
+            f"strengths must differ from each other and from 0, which is the original; got {shown(value)}."
         )
     return numbers
+
+
+def _parts(text: str, key: str) -> list[str]:
+    """The numbers of a text, unless one of its commas may be a decimal comma."""
+    has_point = re.search(r"\d\.\d", text) is not None
+    for part in re.split(r"[\s;]+", text):
+        if _DECIMAL_COMMA.fullmatch(part) and ("." in part or not has_point):
+            one, two = _with_point(part), part.replace(",", " ")
+            raise _ProblemError(
+                f"`{key}` must be clear; {part!r} in {shown(text)} can be the one number {one} (a decimal comma) or "
+                f"the two numbers {two.replace(' ', ' and ')}. Write {one}, or {two} with a space between."
+            )
+    return [part for part in re.split(r"[\s,;]+", text) if part]

@@ -43,7 +43,7 @@ from pipeline.packs.pack import (
     mapper_file,
     write_pack,
 )
-from pipeline.prompts import slug
+from pipeline.prompt_ids import prompt_id, slug
 from pipeline.schemas import CHANNEL_DIRECTIONS, STYLE_STATISTICS
 from storage import Store
 
@@ -300,7 +300,7 @@ def _import_mapper(held: list[Any], name: str, draft: _Draft, _: ImportOptions) 
             f"got {found.notes['width']}. It belongs to another generator."
         )
     data = safetensors_bytes(found.state, metadata={"config": found.config.model_dump_json()})
-    file = draft.write(mapper_file(slug(Path(name).stem) or "imported"), data)
+    file = draft.write(mapper_file(prompt_id(Path(name).stem)), data)
     return ImportedFile(name, "mapper", (file,), found.unused, found.notes)
 
 

@@ -52,7 +52,12 @@ def test_read_prompts_without_neutral_takes_the_default(tmp_path: Path):
         ({"name": ""}, "`name` must be given"),
         ({"target": None}, "`target` must be given"),
         ({"target": 3}, "`target` must be text; got 3"),
-        ({"name": "???"}, "needs a letter or digit"),
+        ({"name": "\u200b"}, "`name` must be text that can be seen"),
+        ({"target": "a \ud800 face"}, "`target` must be text that can be seen"),
+        ({"neutral": "a \0 face"}, "`neutral` must be text that can be seen"),
+        ({"strengths": "1_0"}, "`strengths` must be a finite number; got '1_0'"),
+        ({"strength": 10**5000}, "`strength` must be a finite number; got a number of thousands of digits"),
+        ({"relevance_threshold": "0,5"}, "finite number; got '0,5'. If 0.5 is meant, write it so"),
         ({"name": "original"}, "must not be 'original'"),
         ({"strength": "strong"}, "`strength` must be a finite number; got 'strong'"),
         ({"strengths": "1 x"}, "`strengths` must be a finite number; got 'x'"),
@@ -78,7 +83,7 @@ def test_check_prompts_bad_row_names_source_row_and_remedy(change: dict, message
     assert "list.csv, row 2" in str(caught.value)
 
 
-@pytest.mark.parametrize("second", ["hat", "Hat!"])
+@pytest.mark.parametrize("second", ["hat", " hat "])
 def test_check_prompts_duplicate_name_names_both_rows(second: str):
     with pytest.raises(PromptError, match=r"row 2: every prompt needs its own name.*already row 1's"):
         check_prompts([ROW, {**ROW, "name": second}])
@@ -96,9 +101,9 @@ def test_read_prompts_empty_list_is_refused(tmp_path: Path, text: str):
     ("name", "content", "message"),
     [
         ("a.txt", "x", "must end in .csv, .jsonl"),
-        ("a.jsonl", "{not json", "readable .jsonl"),
+        ("a.jsonl", "{not json", "line 1: it must be one JSON object"),
         ("a.yaml", "just text", "a list of rows"),
-        ("a.yaml", "- [1, 2]", "a list of rows"),
+        ("a.yaml", "- [1, 2]", "row 1: it must be one row with named fields"),
         ("a.csv", "name,target\nhat,a face, with a comma\n", "quote texts with commas"),
         ("a.parquet", "PAR", "readable .parquet"),
     ],
@@ -142,3 +147,57 @@ def test_check_prompts_names_method_and_weights_per_prompt():
 def test_of_method_without_any_says_so():
     with pytest.raises(PromptError, match="at least one prompt with method 'mapper'; all 1 have another"):
         of_method(check_prompts([ROW]), "mapper")
+
+
+def test_check_prompts_tells_all_problems_in_the_order_of_the_rows():
+    rows = [
+        {**ROW, "name": "", "strength": "x"},
+        ROW,
+        {**ROW, "name": "b", "method": "magic", "num_channels": 0},
+        {**ROW, "shade": 1},
+    ]
+    with pytest.raises(PromptError) as caught:
+        check_prompts(rows, source="list.csv")
+    first, *told = str(caught.value).split("\n  ")
+    assert first == "list.csv: 6 things to mend."
+    assert [line.split(":")[0] for line in told] == ["row 1", "row 1", "row 3", "row 3", "row 4", "row 4"]
+    assert [line.split()[2] for line in told[:4]] == ["`name`", "`strength`", "`num_channels`", "`method`"]
+
+
+def test_check_prompts_many_problems_are_counted_and_cut():
+    with pytest.raises(PromptError, match=r"25 things to mend") as caught:
+        check_prompts([{**ROW, "name": f"n{i}", "target": ""} for i in range(25)])
+    assert str(caught.value).count("\n") == 21
+    assert str(caught.value).endswith("and 5 more.")
+
+
+@pytest.mark.parametrize(
+    ("text", "numbers"),
+    [
+        ("6, 10", (6, 10)),
+        ("6 10", (6, 10)),
+        ("6;10", (6, 10)),
+        ("6,8,10", (6, 8, 10)),
+        ("2.5,10", (2.5, 10)),
+        ("\u22122", (-2,)),
+        ("-2,-4", (-2, -4)),
+    ],
+)
+def test_check_prompts_strengths_that_are_clear_are_read(text: str, numbers: tuple[float, ...]):
+    assert check_prompts([{**ROW, "strengths": text}])[0].strengths == numbers
+
+
+@pytest.mark.parametrize(
+    ("text", "one", "two"),
+    [
+        ("6,5", "6.5", "6 5"),
+        ("8 6,5", "6.5", "6 5"),
+        ("6,5;8", "6.5", "6 5"),
+        ("-6,5", "-6.5", "-6 5"),
+        ("1.000,5", "1000.5", "1.000 5"),
+    ],
+)
+def test_check_prompts_possible_decimal_comma_is_asked_about(text: str, one: str, two: str):
+    with pytest.raises(PromptError, match=f"Write {one}, or {two} with a space") as caught:
+        check_prompts([{**ROW, "strengths": text}])
+    assert f"the one number {one}" in str(caught.value)
