@@ -6,6 +6,7 @@ torch and Prefect are imported when the work starts, not for help or for what th
 
 import importlib
 import inspect
+import io
 import logging
 import os
 import sys
@@ -224,6 +225,9 @@ def _close(command: Command, request: Request, result: dict[str, Any]) -> None:
 
 def main() -> None:
     """Entry point of the console script."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal that cannot show a character shows a question mark
     build_app()()
 
 

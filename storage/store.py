@@ -133,8 +133,14 @@ class Store:
             folder = Path(self._uri)
             while not folder.exists():
                 folder = folder.parent
-            with _wrapped("write", self._uri), tempfile.TemporaryFile(dir=folder) as file:
-                file.write(b"x")
+            try:
+                with tempfile.TemporaryFile(dir=folder) as file:
+                    file.write(b"x")
+            except OSError as error:
+                raise StorageError(
+                    f"the system must let us write {self._uri}; got: {error}. Check rights and space, or take another "
+                    f"folder."
+                ) from error
         elif get_protocol(self._uri) != "memory":
             probe = f"_probe-{uuid.uuid4().hex}"
             self.write_bytes(probe, b"x")

@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors.torch import load as load_safetensors
 from torch import nn
 
+from pipeline.device import resolve_device
 from pipeline.errors import PackError
 from pipeline.models.clip import CONFIG_FILE, MERGES_FILE, WEIGHTS_FILE, Clip, load_open_clip, load_packed_clip
 from pipeline.models.e4e import E4e, E4eConfig
@@ -253,8 +254,7 @@ def load_pack(pack: str = DEFAULT_PACK, *, device: str = "auto") -> Pack:
     Raises:
         PackError: if there is no such pack or it is damaged.
     """
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = resolve_device(device)
     if pack in built_in_packs():
         pack = str(Path(str(package_files("pipeline.packs"))) / pack)
     elif not posixpath.dirname(pack) and not Path(pack).exists():

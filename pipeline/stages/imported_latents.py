@@ -12,7 +12,7 @@ from pipeline.checkpoints.foreign_tensor import ForeignTensor
 from pipeline.checkpoints.official import check_w_plus
 from pipeline.config import ImportedLatentsConfig
 from pipeline.packs.pack import Pack
-from pipeline.prompts import slug
+from pipeline.prompt_ids import slug
 from pipeline.runs.progress import advance
 from pipeline.runs.shard import Made, ShardReport, count_shards, part_path, run_shard, shard_bounds, stage_hash
 from pipeline.schemas import LATENTS

@@ -230,3 +230,18 @@ def test_list_where_it_may_not_look_raises_storage_error(local_store, monkeypatc
     monkeypatch.setattr(os, "scandir", forbidden)
     with pytest.raises(StorageError, match=r"must let us list .* Permission denied"):
         local_store.list()
+
+
+def test_check_writable_leaves_nothing(store: Store):
+    store.check_writable()
+    assert store.list() == []
+
+
+def test_check_writable_without_the_bucket_is_missing(s3_bucket: str):
+    with pytest.raises(MissingError):
+        Store("s3://no-such-bucket-here/run").check_writable()
+
+
+def test_check_writable_without_rights_is_refused_and_names_the_place():
+    with pytest.raises(StorageError, match="/proc/nope/run"):
+        Store("/proc/nope/run").check_writable()
