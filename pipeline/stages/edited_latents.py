@@ -238,10 +238,10 @@ def _rows(
     latent_id: str, prompt: PromptRow, edited: _Edited, w_plus: Float[np.ndarray, "l d"], pack: Pack
 ) -> list[EditedLatentRow]:
     vectors: Sequence[np.ndarray | None] = [None] * len(prompt.strengths)
-    if edited.vector is not None:
-        source = w_plus.reshape(-1)
-        if edited.space == "styles" and any(s != 1.0 for s in prompt.strengths):
-            source = _styles(pack, w_plus)
+    if edited.vector is not None and all(s == 1.0 for s in prompt.strengths):
+        vectors = [edited.vector] * len(prompt.strengths)
+    elif edited.vector is not None:
+        source = _styles(pack, w_plus) if edited.space == "styles" else w_plus.reshape(-1)
         vectors = compute_moved_vectors(source, edited.vector, prompt.strengths)
     return [
         EditedLatentRow(

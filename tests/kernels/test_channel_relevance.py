@@ -182,3 +182,8 @@ def test_weigh_by_effect_power_zero_is_the_papers_rule():
     found, effect, text = (torch.randn(*shape, generator=rng) for shape in ((5,), (5, 8), (8,)))
     assert torch.equal(weigh_by_effect(found, effect, text, power=0.0), found)
     torch.testing.assert_close(weigh_by_effect(found, effect, text, power=1.0), found * (effect @ text).abs())
+
+
+def test_unit_vectors_are_zero_only_where_a_vector_is_as_good_as_none() -> None:
+    x = float64(1.0, 0.0) * float64(2e-12, 0.5e-12)[:, None]
+    assert unit_vectors(x).tolist() == [[1.0, 0.0], [0.0, 0.0]]

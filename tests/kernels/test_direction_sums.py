@@ -89,3 +89,10 @@ def test_direction_sums_of_the_most_and_longest_differences_fit_int64():
 def test_direction_sums_of_too_many_images_at_once_are_refused():
     with pytest.raises(ValueError, match="got 65537"):
         DirectionSums.of(torch.zeros(1, MAX_IMAGES + 1, 1))
+
+
+def test_direction_sums_count_a_difference_above_what_rounding_makes():
+    lengths = torch.tensor([2e-5, 0.5e-5])
+    found = DirectionSums.of(torch.tensor([1.0, 0.0]) * lengths[:, None, None])
+    assert (found.count.tolist(), found.seen.tolist()) == ([1, 0], [1, 1])
+    assert found.direction().direction.tolist() == [[1.0, 0.0], [0.0, 0.0]]
