@@ -16,6 +16,7 @@ from pipeline.directions.published_differences import (
     sum_published_differences,
     truncated_styles,
 )
+from pipeline.directions.table import check_measured_as
 from pipeline.errors import MissingInputError, PipelineError
 from pipeline.models.clip import Clip
 from pipeline.optimization.edit_loss import EditLoss, EditWeights
@@ -219,10 +220,10 @@ def test_guard_zeros_gives_a_direction_without_channels_and_leaves_others_alone(
 
 
 def test_reference_of_the_table_needs_that_table(tiny_pack: Pack, run_store: Store):
-    style_directions.check_measured_as(CORRECTED, tiny_pack, run_store)
-    style_directions.check_measured_as(reference_named("uint8=+128"), tiny_pack, run_store, screened=True)
+    check_measured_as(CORRECTED, tiny_pack, run_store)
+    check_measured_as(reference_named("uint8=+128"), tiny_pack, run_store, screened=True)
     with pytest.raises(MissingInputError, match="styleclip channel-directions --reference"):
-        style_directions.check_measured_as(OFFICIAL, tiny_pack, run_store)
+        check_measured_as(OFFICIAL, tiny_pack, run_store)
 
 
 # ------------------------------------------------------------------ optimisation, mappers, images
