@@ -3,21 +3,25 @@
 A flow has its command's parameters, with their limits and descriptions; its steps are sub-flows and its shards tasks.
 """
 
+import inspect
+import os
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from prefect import Flow, flow, get_run_logger, task
+from prefect import Flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from prefect.futures import as_completed
 from prefect.runtime import flow_run
 from prefect.task_runners import ThreadPoolTaskRunner
-from prefect.utilities.callables import ParameterSchema
+from prefect.utilities.callables import parameter_schema
 
+from flows.artifacts import publish_report
 from flows.cli import load_commands
 from flows.commands import Command, Request, fill_places
 from flows.engine import ENGINE, Log
 from flows.jobs import Job, OpenWork, Work, name_of, work_named
+from flows.run_names import place_name, run_name
 
 if TYPE_CHECKING:
     from pipeline.runs.shard import ShardReport
@@ -63,47 +67,67 @@ class PrefectEngine:
                 yield future.result(raise_on_failure=False)
 
 
-class ClosedSchema(ParameterSchema):
-    """A flow's parameters, and no others: the server refuses an unknown name before it makes a run."""
+class CommandFlow(Flow[..., dict[str, Any]]):
+    """A flow whose parameters are checked as its command checks them: the state's message then names each problem."""
 
-    additionalProperties: bool = False  # noqa: N815 - the name in JSON schema
+    command: Command
+
+    def validate_parameters(self, parameters: dict[str, Any]) -> dict[str, Any]:
+        """The parameters with their types.
+
+        Raises:
+            ParameterError: see ``Command.check``.
+        """
+        return dict(self.command.check(parameters).values)
 
 
-def as_flow(command: Command) -> Flow[..., dict[str, Any]]:
+def _unknown_parameters(command: Command) -> list[inspect.Parameter]:
+    """Parameters for names that the run of this process was given and the command does not have.
+
+    The API takes unknown names, and the engine, which binds them to the function, would crash before it has a state to
+    say why. With a place for them they come as far as the check of the parameters, which names them.
+    """
+    if "PREFECT__FLOW_RUN_ID" not in os.environ or flow_run.flow_name != command.name:
+        return []
+    known = {p.name for p in command.parameters}
+    kind = inspect.Parameter.KEYWORD_ONLY
+    return [inspect.Parameter(name, kind, default=None) for name in flow_run.parameters or {} if name not in known]
+
+
+def as_flow(command: Command) -> CommandFlow:
     """A command as a flow of the same name and parameters."""
 
     def body(**values: Any) -> dict[str, Any]:
         request = command.check(values)
         outer = ENGINE.get()
-        if not isinstance(outer, PrefectEngine):  # the run itself, not a step of one
-            when = flow_run.scheduled_start_time or datetime.now(UTC)
-            request = fill_places(request, flow_run=str(flow_run.name), when=when)
+        of_a_run = isinstance(outer, PrefectEngine)  # a step of one, not the run itself
+        if not of_a_run:
+            when = (flow_run.scheduled_start_time or datetime.now(UTC)).astimezone()
+            place = place_name(str(flow_run.name), str(flow_run.id))
+            request = fill_places(request, flow_run=place, when=when)
+            request.job().store.check_writable()
         token = ENGINE.set(PrefectEngine())
         try:
-            return command.body(request)
+            result = command.body(request)
         finally:
             ENGINE.reset(token)
+        if command.name == "report":
+            publish_report(request["run"])
+        return result
+
+    def name() -> str:
+        return run_name(command.name, flow_run.parameters or {})
 
     body.__name__ = body.__qualname__ = command.name.replace("-", "_")
     body.__doc__ = command.docstring()
-    body.__signature__ = command.signature()  # type: ignore[attr-defined]
-    made: Flow[..., dict[str, Any]] = flow(name=command.name, description=command.summary)(body)
-    made.parameters = _form(made.parameters)
+    signature = command.signature()
+    by_name = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in signature.parameters.values()]
+    body.__signature__ = signature.replace(parameters=[*by_name, *_unknown_parameters(command)])  # type: ignore[attr-defined]
+    made = CommandFlow(body, name=command.name, description=command.summary, flow_run_name=name)
+    made.command = command
+    made.__signature__ = signature  # type: ignore[attr-defined]
+    made.parameters = parameter_schema(made)
     return made
-
-
-def _form(schema: ParameterSchema) -> ParameterSchema:
-    """The parameters as the form shows them: an empty field says none, so null is no choice beside it."""
-    properties = {}
-    for name, about in schema.properties.items():
-        kinds = [kind for kind in about.get("anyOf", []) if kind.get("type") != "null"]
-        if len(kinds) < len(about.get("anyOf", [])):
-            about = {key: value for key, value in about.items() if key != "anyOf"}
-            about |= kinds[0] if len(kinds) == 1 else {"anyOf": kinds}
-            if about.get("default", "") is None:
-                del about["default"]
-        properties[name] = about
-    return ClosedSchema(**{**schema.model_dump(), "properties": properties})
 
 
 FLOWS = {name: as_flow(command) for name, command in load_commands().items()}

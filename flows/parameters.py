@@ -12,13 +12,28 @@ from functools import cache
 from importlib.resources import files
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, TypeAdapter
+from pydantic import Field, GetJsonSchemaHandler
 from pydantic.fields import FieldInfo
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
 from pipeline.config import StageConfig
 
 DEFAULT_PACK = "peeps"
 REQUIRED = inspect.Parameter.empty
+
+
+class WithoutNull:
+    """In a form, an empty field says none: null is no choice beside the others."""
+
+    def __get_pydantic_json_schema__(self, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """The type's schema, without the branch for None."""
+        schema = handler(core)
+        kinds = [kind for kind in schema.get("anyOf", []) if kind.get("type") != "null"]
+        if not kinds:
+            return schema
+        rest = {key: value for key, value in schema.items() if key != "anyOf"}
+        return rest | (kinds[0] if len(kinds) == 1 else {"anyOf": kinds})
 
 
 @dataclass(frozen=True)
@@ -57,7 +72,7 @@ class Parameter:
 
     def signature(self) -> inspect.Parameter:
         """As a parameter of a Python function, with limits and description in the annotation."""
-        annotation = Annotated[self.annotation, Field(description=self.help)]
+        annotation = Annotated[self.annotation, WithoutNull(), Field(description=self.help)]
         kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
         return inspect.Parameter(self.name, kind, default=self.default, annotation=annotation)
 
@@ -192,8 +207,3 @@ REUSE_DIRECTIONS = _shared(
 RUN_ON = (PACK, DEVICE)
 NUM_CHANNELS_SHOWN = _of_pack("num_channels")
 STRENGTHS_SHOWN = _of_pack("strength")
-
-
-def adapter(parameter: Parameter) -> TypeAdapter[Any]:
-    """Checks one value of a parameter."""
-    return TypeAdapter(parameter.annotation)
