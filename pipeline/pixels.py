@@ -12,10 +12,14 @@ def to_uint8(images: Float[Tensor, "n 3 h w"], how: Rounding = "round") -> UInt8
     """Pixels in [-1, 1] to 8 bits: rounded to the nearest level, or shifted and cut as the published versions do.
 
     Args:
-        images: [-1, 1]; what lies beyond is cut.
+        images: [-1, 1]; what lies beyond is cut. Must be finite: NaN has no level.
         how: ``round`` is ``round((x + 1) * 127.5)``; ``+128`` (StyleCLIP's TensorFlow code) and ``+127.5`` (its PyTorch
             code) are ``x * 127.5`` plus that, cut towards 0.
+    Raises:
+        ValueError: if a colour is NaN.
     """
+    if bool(torch.isnan(images).any()):
+        raise ValueError("images must hold numbers to be rounded; got NaN.")
     if how == "round":
         return ((images + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
     return (images * 127.5 + float(how)).clamp(0, 255).to(torch.uint8)

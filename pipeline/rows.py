@@ -49,10 +49,13 @@ class EditedLatentRow:
 
 @dataclass(frozen=True)
 class ImageRow:
-    """One rendered image with its labels: a row of ``DATASET``. The labels of an original are None."""
+    """One rendered image with its labels: a row of ``DATASET``. The labels of an original are None.
+
+    Where the render failed there is an ``error`` and no ``image``.
+    """
 
     image_id: str
-    image: Mapping[str, Any]
+    image: Mapping[str, Any] | None
     latent_id: str
     prompt_id: str
     prompt: str | None
@@ -60,22 +63,28 @@ class ImageRow:
     neutral: str | None
     method: str | None
     strength: float
+    saturation: float | None = None
+    status: str = "ok"
+    error: str | None = None
 
 
 @dataclass(frozen=True)
 class ScoreRow:
-    """The scores of one edited image: a row of ``SCORES``."""
+    """The scores of one edited image: a row of ``SCORES``; all None where there is no image to score."""
 
     image_id: str
     latent_id: str
     prompt_id: str
     strength: float
-    clip_similarity: float
-    clip_gain: float
-    clip_direction: float
-    pixel_distance: float
-    identity_similarity: float | None
-    attributes: Sequence[Mapping[str, object]] | None
+    clip_similarity: float | None = None
+    clip_gain: float | None = None
+    clip_direction: float | None = None
+    pixel_distance: float | None = None
+    identity_similarity: float | None = None
+    attributes: Sequence[Mapping[str, object]] | None = None
+    saturated: bool | None = None
+    status: str = "ok"
+    error: str | None = None
 
 
 @dataclass(frozen=True)
@@ -85,6 +94,8 @@ class SummaryRow:
     prompt: str
     strength: float | None
     images: int
+    failed: int
+    saturated: int
     mean_clip_gain: float | None
     mean_clip_direction: float | None
     mean_pixel_distance: float | None

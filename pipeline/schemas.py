@@ -287,7 +287,7 @@ DATASET = Artifact(
     "dataset",
     (
         Column("image_id", STRING, "latent_id, prompt_id and strength."),
-        Column("image", IMAGE_TYPE, "PNG bytes and file name."),
+        Column("image", IMAGE_TYPE, "PNG bytes and file name; null where failed."),
         Column("latent_id", STRING, "Latent the image starts from."),
         Column("prompt_id", STRING, "File-safe name of the prompt; original for the unedited image."),
         Column("prompt", STRING, "Name given in the prompt list; null for the original."),
@@ -295,6 +295,13 @@ DATASET = Artifact(
         Column("neutral", STRING, "Text of the image it starts from; null for the original."),
         Column("method", STRING, "Edit method; none for the original."),
         Column("strength", pa.float64(), "As in edited_latents; 0 for the original."),
+        Column(
+            "saturation",
+            FLOAT,
+            "Share of pixels with a colour beyond 1.5 in size, of which the image holds [-1, 1]; null where failed.",
+        ),
+        Column("status", STRING, "ok or failed."),
+        Column("error", STRING, "Why it failed; null where ok."),
     ),
 )
 
@@ -305,7 +312,11 @@ SCORES = Artifact(
         Column("latent_id", STRING, "As in the dataset."),
         Column("prompt_id", STRING, "As in the dataset."),
         Column("strength", pa.float64(), "As in the dataset."),
-        Column("clip_similarity", FLOAT, "Cosine of the edited image and the target text, -1 to 1."),
+        Column(
+            "clip_similarity",
+            FLOAT,
+            "Cosine of the edited image and the target text, -1 to 1; null where failed, as are the next six.",
+        ),
         Column("clip_gain", FLOAT, "clip_similarity less that of the original image."),
         Column("clip_direction", FLOAT, "Cosine of the image's move and the text's move in CLIP space, -1 to 1."),
         Column("pixel_distance", FLOAT, "Mean absolute difference to the original, on [0, 1]."),
@@ -319,6 +330,9 @@ SCORES = Artifact(
             ATTRIBUTES_TYPE,
             "The oracle's category for every attribute and its probability; null without an oracle.",
         ),
+        Column("saturated", pa.bool_(), "Whether the dataset's saturation is above 0.05."),
+        Column("status", STRING, "ok or failed."),
+        Column("error", STRING, "Why it failed; null where ok."),
     ),
 )
 
@@ -328,12 +342,14 @@ SUMMARY = Artifact(
         Column("prompt", STRING, "Name given in the prompt list."),
         Column("strength", pa.float64(), "As in edited_latents."),
         Column("images", INT64, "Edited images."),
+        Column("failed", INT64, "Edits that failed."),
+        Column("saturated", INT64, "Images among them with saturated colours, see scores."),
         Column("mean_clip_gain", FLOAT, "Mean clip_gain."),
         Column("mean_clip_direction", FLOAT, "Mean clip_direction."),
         Column("mean_pixel_distance", FLOAT, "Mean pixel_distance."),
         Column("mean_identity_similarity", FLOAT, "Mean identity_similarity; null without an identity network."),
-        Column("status", STRING, "ok or failed."),
-        Column("error", STRING, "Why it failed; null where ok."),
+        Column("status", STRING, "ok, or failed where there is no image."),
+        Column("error", STRING, "Why the prompt, or the first of its edits that did, failed; null where none did."),
     ),
 )
 

@@ -21,6 +21,7 @@ from pipeline.models.stylegan2 import Generator
 from pipeline.packs.pack import Pack
 from pipeline.pixels import to_rgb_arrays
 from pipeline.prompts import ORIGINAL
+from pipeline.render_checks import render_faults, saturation
 from pipeline.rows import EditedLatentRow, ImageRow, PromptRow, artifact_table, rows_of
 from pipeline.runs.progress import advance
 from pipeline.runs.shard import Input, Made, ShardReport, count_shards, part_path, run_shard, shard_bounds, stage_hash
@@ -50,14 +51,35 @@ class Edit:
     offset: Float[Tensor, "s"] | None
 
 
+@dataclass(frozen=True)
+class Render:
+    """What became of one style vector.
+
+    Attributes:
+        image: 8-bit RGB; None where there is none.
+        error: why there is none.
+        saturation: share of the pixels that rounding cuts off, see ``pipeline.render_checks``; None without an image.
+    """
+
+    image: UInt8[np.ndarray, "r r 3"] | None
+    error: str | None
+    saturation: float | None
+
+
 def compute_images(
     generator: Generator, styles: Float[Tensor, "n s"], *, batch_size: int, rounding: Rounding = "round"
-) -> Iterator[UInt8[np.ndarray, "r r 3"]]:
-    """Render style vectors to 8-bit RGB, ``batch_size`` at a time; ``rounding`` as in ``to_uint8``."""
+) -> Iterator[Render]:
+    """Render style vectors to 8-bit RGB, ``batch_size`` at a time; ``rounding`` as in ``to_uint8``.
+
+    A render that is no image, see ``render_faults``, has its reason instead of one.
+    """
     for part in styles.split(batch_size):
         with torch.no_grad():
             images = generator.render(part)
-        yield from to_rgb_arrays(images, rounding)
+        faults = render_faults(part, images)
+        arrays = to_rgb_arrays(torch.nan_to_num(images), rounding)
+        for array, fault, share in zip(arrays, faults, saturation(images), strict=True):
+            yield Render(array, None, share) if fault is None else Render(None, fault, None)
         advance(len(images))
 
 
@@ -134,8 +156,8 @@ def run_dataset_shard(
 ) -> ShardReport:
     """Render and write one range of latents with all their edits.
 
-    Latents and edits that failed upstream are counted, not drawn. ``directions`` is asked for only where
-    edited_latents refer to it.
+    Latents and edits that failed upstream are counted, not drawn; a render that is no image is a failed row.
+    ``directions`` is asked for only where edited_latents refer to it.
     """
 
     def make() -> Made:
@@ -167,7 +189,8 @@ def run_dataset_shard(
                 rows += rendered
         files = {part_path(STAGE, shard): storage.table_bytes(artifact_table(DATASET, rows))}
         lost = moved.num_rows - sum(len(of_latent) for of_latent in edits.values())
-        return Made(files, rows=len(rows), failures=table.num_rows - usable.num_rows + lost)
+        failed = sum(row.status == "failed" for row in rows)
+        return Made(files, rows=len(rows), failures=table.num_rows - usable.num_rows + lost + failed)
 
     config_hash = dataset_hash(config, pack, latents, edited)
     return run_shard(store, STAGE, shard, config_hash=config_hash, pack=pack, make=make)
@@ -207,14 +230,15 @@ def _batches(
 def _render(generator: Generator, config: DatasetConfig, batch: _Batch) -> list[ImageRow]:
     """A batch as rows."""
     rows = []
-    images = compute_images(generator, batch.styles, batch_size=config.batch_size, rounding=config.uint8)
-    for (prompt, strength), image in zip(batch.labels, images, strict=True):
+    renders = compute_images(generator, batch.styles, batch_size=config.batch_size, rounding=config.uint8)
+    for (prompt, strength), render in zip(batch.labels, renders, strict=True):
         prompt_id = ORIGINAL if prompt is None else prompt.prompt_id
         image_id = image_name(batch.latent_id, prompt_id, strength)
+        png = None if render.image is None else storage.encode_png(render.image)
         rows.append(
             ImageRow(
                 image_id=image_id,
-                image=storage.image_struct(storage.encode_png(image), f"{image_id}.png"),
+                image=None if png is None else storage.image_struct(png, f"{image_id}.png"),
                 latent_id=batch.latent_id,
                 prompt_id=prompt_id,
                 prompt=None if prompt is None else prompt.prompt,
@@ -222,11 +246,17 @@ def _render(generator: Generator, config: DatasetConfig, batch: _Batch) -> list[
                 neutral=None if prompt is None else prompt.neutral,
                 method=None if prompt is None else prompt.method,
                 strength=strength,
+                saturation=render.saturation,
+                status="ok" if render.error is None else "failed",
+                error=render.error,
             )
         )
     return rows
 
 
 def image_name(latent_id: str, prompt_id: str, strength: float) -> str:
-    """``seed-00000042__glasses__8``; the original has no strength."""
-    return f"{latent_id}__{prompt_id}" if prompt_id == ORIGINAL else f"{latent_id}__{prompt_id}__{strength:g}"
+    """``seed-00000042__glasses__8``; the original has no strength. Two strengths never have one name."""
+    if prompt_id == ORIGINAL:
+        return f"{latent_id}__{prompt_id}"
+    short = f"{strength:g}"
+    return f"{latent_id}__{prompt_id}__{short if float(short) == strength else repr(strength)}"

@@ -153,8 +153,12 @@ def edited_latents_num_shards(config: EditedLatentsConfig, latents: Input) -> in
 def compute_moved_vectors(
     source: Float[np.ndarray, "x"], edited: Float[np.ndarray, "x"], strengths: Sequence[float]
 ) -> list[Float[np.ndarray, "x"]]:
-    """``source + strength * (edited - source)`` for every strength; 1 returns ``edited`` itself, bit for bit."""
-    return [edited if s == 1.0 else (source + s * (edited - source)).astype(np.float32) for s in strengths]
+    """``source + strength * (edited - source)`` for every strength; 1 returns ``edited`` itself, bit for bit.
+
+    Where float32 ends, a vector holds infinity or NaN.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        return [edited if s == 1.0 else (source + s * (edited - source)).astype(np.float32) for s in strengths]
 
 
 def run_edited_latents_shard(
@@ -243,19 +247,25 @@ def _rows(
     elif edited.vector is not None:
         source = _styles(pack, w_plus) if edited.space == "styles" else w_plus.reshape(-1)
         vectors = compute_moved_vectors(source, edited.vector, prompt.strengths)
-    return [
-        EditedLatentRow(
-            latent_id=latent_id,
-            edit_id=prompt.prompt_id,
-            strength=strength,
-            space=edited.space,
-            vector=vector,
-            direction=edited.direction if edited.error is None else None,
-            status="ok" if edited.error is None else "failed",
-            error=edited.error,
+    rows = []
+    for strength, vector in zip(prompt.strengths, vectors, strict=True):
+        error = edited.error
+        if error is None and vector is not None and not np.isfinite(vector).all():
+            why = "lower the strength" if strength != 1.0 else f"what {prompt.method} found is not"
+            error = f"the edited latent must be finite; at strength {strength:g} it is not: {why}."
+        rows.append(
+            EditedLatentRow(
+                latent_id=latent_id,
+                edit_id=prompt.prompt_id,
+                strength=strength,
+                space=edited.space,
+                vector=vector if error is None else None,
+                direction=edited.direction if error is None else None,
+                status="ok" if error is None else "failed",
+                error=error,
+            )
         )
-        for strength, vector in zip(prompt.strengths, vectors, strict=True)
-    ]
+    return rows
 
 
 def _styles(pack: Pack, w_plus: Float[np.ndarray, "l d"]) -> Float[np.ndarray, "s"]:

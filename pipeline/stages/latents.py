@@ -1,5 +1,6 @@
 """Latents sampled from seeds."""
 
+import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
@@ -14,6 +15,7 @@ from pipeline.schemas import LATENTS
 from storage import Store
 
 STAGE = LATENTS.name
+NOT_FINITE = "w_plus must be finite; the mapping network gives NaN or infinity for this seed. Check the pack's weights."
 
 
 def compute_latents(
@@ -41,6 +43,7 @@ def run_latents_shard(config: LatentsConfig, store: Store, pack: Pack, shard: in
         w_plus = compute_latents(pack.generator, seeds, psi=config.psi, cutoff=config.cutoff).cpu().numpy()
         n = len(seeds)
         advance(n)
+        finite: list[bool] = [bool(np.isfinite(w).all()) for w in w_plus]
         table = LATENTS.table(
             {
                 "latent_id": [f"seed-{seed:08d}" for seed in seeds],
@@ -50,12 +53,12 @@ def run_latents_shard(config: LatentsConfig, store: Store, pack: Pack, shard: in
                 "psi": [config.psi] * n,
                 "w_plus": storage.vectors(w_plus),
                 "inversion_error": [None] * n,
-                "status": ["ok"] * n,
-                "error": [None] * n,
+                "status": ["ok" if good else "failed" for good in finite],
+                "error": [None if good else NOT_FINITE for good in finite],
             },
             widths={"w_plus": w_plus[0].size},
             metadata={"w_plus_shape": w_plus.shape[1:]},
         )
-        return Made({part_path(STAGE, shard): storage.table_bytes(table)}, rows=n)
+        return Made({part_path(STAGE, shard): storage.table_bytes(table)}, rows=n, failures=finite.count(False))
 
     return run_shard(store, STAGE, shard, config_hash=latents_hash(config, pack), pack=pack, make=make)

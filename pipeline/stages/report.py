@@ -35,7 +35,7 @@ class Cell:
 
 def compute_contact_sheet(columns: Sequence[Cell], row_labels: Sequence[str]) -> UInt8[np.ndarray, "h w 3"]:
     """A grid of pictures: one row per latent, one column per edit, labels on top and under each row's first picture."""
-    size = max(image.shape[0] for column in columns for image in column.images if image is not None)
+    size = max((image.shape[0] for column in columns for image in column.images if image is not None), default=128)
     height = _LABEL_HEIGHT + len(row_labels) * (size + _GAP)
     sheet = Image.new("RGB", (len(columns) * (size + _GAP) + _GAP, height), "white")
     pen = ImageDraw.Draw(sheet)
@@ -44,8 +44,11 @@ def compute_contact_sheet(columns: Sequence[Cell], row_labels: Sequence[str]) ->
         left = _GAP + x * (size + _GAP)
         pen.multiline_text((left + 2, 2), _wrap(column.label, size, font), fill="black", font=font, spacing=1)
         for y, image in enumerate(column.images):
+            top = _LABEL_HEIGHT + y * (size + _GAP)
             if image is not None:
-                sheet.paste(Image.fromarray(image), (left, _LABEL_HEIGHT + y * (size + _GAP)))
+                sheet.paste(Image.fromarray(image), (left, top))
+            else:
+                pen.text((left + 2, top + size // 2), "no image", fill="firebrick", font=font)
     small = ImageFont.load_default(size=10)
     for y, label in enumerate(row_labels):
         top = _LABEL_HEIGHT + y * (size + _GAP) + size - 13
@@ -53,34 +56,50 @@ def compute_contact_sheet(columns: Sequence[Cell], row_labels: Sequence[str]) ->
     return np.asarray(sheet)
 
 
-def compute_summary(prompts: pa.Table, scores: pa.Table) -> pa.Table:
-    """Means of the scores per prompt and strength, in list order; failed prompts keep a row with their error."""
+def compute_summary(prompts: pa.Table, edits: pa.Table, scores: pa.Table) -> pa.Table:
+    """Means of the scores per prompt and strength, in list order; what failed keeps a row with its error.
+
+    Args:
+        prompts: the run's edits.
+        edits: edit_id, strength, status and error of edited_latents.
+        scores: the scores.
+    """
     means = scores.group_by(["prompt_id", "strength"], use_threads=False).aggregate(
         [
-            ("image_id", "count"),
+            ("saturated", "sum"),
+            ("clip_similarity", "count"),  # of images: nulls are not counted
             ("clip_gain", "mean"),
             ("clip_direction", "mean"),
             ("pixel_distance", "mean"),
             ("identity_similarity", "mean"),
         ]
     )
+    of_edit = {(row["prompt_id"], row["strength"]): row for row in means.to_pylist()}
+    errors: dict[tuple[str, float | None], list[str]] = {}
+    for table, name in ((edits, "edit_id"), (scores, "prompt_id")):
+        for row in table.filter(pc.field("status") == "failed").select([name, "strength", "error"]).to_pylist():
+            errors.setdefault((row[name], row["strength"]), []).append(row["error"])
     rows = []
     for prompt in rows_of(PromptRow, prompts):
-        of_prompt = means.filter(pc.field("prompt_id") == prompt.prompt_id).to_pylist()
-        rows += [
-            SummaryRow(
-                prompt=prompt.prompt,
-                strength=mean.get("strength"),
-                images=mean.get("image_id_count", 0),
-                mean_clip_gain=mean.get("clip_gain_mean"),
-                mean_clip_direction=mean.get("clip_direction_mean"),
-                mean_pixel_distance=mean.get("pixel_distance_mean"),
-                mean_identity_similarity=mean.get("identity_similarity_mean"),
-                status=prompt.status,
-                error=prompt.error,
+        for strength in prompt.strengths if prompt.status == "ok" else [None]:
+            found = of_edit.get((prompt.prompt_id, strength), {})
+            failed = errors.get((prompt.prompt_id, strength), [])
+            images = found.get("clip_similarity_count", 0)
+            rows.append(
+                SummaryRow(
+                    prompt=prompt.prompt,
+                    strength=strength,
+                    images=images,
+                    failed=len(failed),
+                    saturated=found.get("saturated_sum") or 0,
+                    mean_clip_gain=found.get("clip_gain_mean"),
+                    mean_clip_direction=found.get("clip_direction_mean"),
+                    mean_pixel_distance=found.get("pixel_distance_mean"),
+                    mean_identity_similarity=found.get("identity_similarity_mean"),
+                    status=prompt.status if images or not failed else "failed",
+                    error=prompt.error or (failed[0] if failed else None),
+                )
             )
-            for mean in of_prompt or [{}]
-        ]
     return artifact_table(SUMMARY, rows)
 
 
@@ -96,7 +115,7 @@ def run_report(
 
     def make() -> Made:
         prompts = edited.shard_table(0, folder=EDITS_FOLDER)
-        summary = compute_summary(prompts, scores.table())
+        summary = compute_summary(prompts, edited.table(["edit_id", "strength", "status", "error"]), scores.table())
         sheet = _draw_sheet(config, dataset, prompts)
         files = {SUMMARY_FILE: storage.table_bytes(summary), CONTACT_SHEET: storage.encode_png(sheet)}
         return Made(files, rows=summary.num_rows)
@@ -111,7 +130,7 @@ def _draw_sheet(config: ReportConfig, dataset: Input, prompts: pa.Table) -> UInt
     strength: dict[tuple[str, str], float] = {}
     for shard in range(dataset.num_shards):
         for row in rows_of(ImageRow, dataset.shard_table(shard)):
-            if row.latent_id not in wanted and len(wanted) == config.rows:
+            if row.image is None or (row.latent_id not in wanted and len(wanted) == config.rows):
                 continue
             key = (row.latent_id, row.prompt_id)
             if abs(row.strength) >= strength.get(key, 0.0):

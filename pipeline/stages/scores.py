@@ -20,6 +20,7 @@ from pipeline.models.oracle import Oracle
 from pipeline.packs.pack import Pack
 from pipeline.pixels import from_rgb_arrays
 from pipeline.prompts import ORIGINAL, templates
+from pipeline.render_checks import SATURATED_SHARE
 from pipeline.rows import ImageRow, PromptRow, ScoreRow, artifact_table, rows_of
 from pipeline.runs.progress import advance
 from pipeline.runs.shard import Input, Made, ShardReport, part_path, run_shard, stage_hash
@@ -110,7 +111,8 @@ def run_scores_shard(
         scored = _score_rows(rows, prompts, config, pack)
         advance(len(rows))
         table = artifact_table(SCORES, scored)
-        return Made({part_path(STAGE, shard): storage.table_bytes(table)}, rows=len(scored))
+        failures = sum(row.status == "failed" for row in scored)
+        return Made({part_path(STAGE, shard): storage.table_bytes(table)}, rows=len(scored), failures=failures)
 
     return run_shard(store, STAGE, shard, config_hash=scores_hash(config, pack, dataset), pack=pack, make=make)
 
@@ -118,17 +120,42 @@ def run_scores_shard(
 def _score_rows(
     rows: list[ImageRow], prompts: dict[str, PromptEmbedding], config: ScoresConfig, pack: Pack
 ) -> list[ScoreRow]:
-    """Scores of the edited rows; each latent's original stands in the same shard."""
-    if not rows:
+    """Scores of the edited rows; each latent's original stands in the same shard. What has no image has no scores."""
+    scores = {row.image_id: row for row in _score_drawn(rows, prompts, config, pack)}
+    originals = {row.latent_id: row for row in rows if row.prompt_id == ORIGINAL}
+    scored = []
+    for row in rows:
+        if row.prompt_id == ORIGINAL:
+            continue
+        original = originals[row.latent_id]
+        error = row.error if row.status != "ok" else f"the unedited image failed: {original.error}"
+        failed = ScoreRow(
+            image_id=row.image_id,
+            latent_id=row.latent_id,
+            prompt_id=row.prompt_id,
+            strength=row.strength,
+            status="failed",
+            error=error,
+        )
+        scored.append(scores.get(row.image_id, failed))
+    return scored
+
+
+def _score_drawn(
+    rows: list[ImageRow], prompts: dict[str, PromptEmbedding], config: ScoresConfig, pack: Pack
+) -> list[ScoreRow]:
+    """Scores of edited rows with images, of latents whose original has one."""
+    encoded = [(row, row.image["bytes"]) for row in rows if row.image is not None]
+    if not encoded:
         return []
-    images = np.stack([storage.decode_image(row.image["bytes"]) for row in rows])
+    rows, images = [row for row, _ in encoded], np.stack([storage.decode_image(data) for _, data in encoded])
     embedded = compute_embeddings(pack.clip.encode_images, images, batch_size=config.batch_size, device=pack.device)
     identity = _identity(pack, images, config.batch_size)
     attributes = _attributes(pack, images, config.batch_size)
     original = {row.latent_id: i for i, row in enumerate(rows) if row.prompt_id == ORIGINAL}
     scored = []
     for i, row in enumerate(rows):
-        if row.prompt_id == ORIGINAL:
+        if row.prompt_id == ORIGINAL or row.latent_id not in original:
             continue
         base = original[row.latent_id]
         distance = float(np.abs(images[i].astype(np.int16) - images[base].astype(np.int16)).mean()) / 255
@@ -145,6 +172,7 @@ def _score_rows(
                 pixel_distance=scores.pixel_distance,
                 identity_similarity=None if identity is None else float(identity[base] @ identity[i]),
                 attributes=attributes[i],
+                saturated=(row.saturation or 0.0) > SATURATED_SHARE,
             )
         )
     return scored

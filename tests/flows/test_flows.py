@@ -53,7 +53,7 @@ def test_edit_dataset_scores_every_edit_and_no_original(finished: str):
     scores = pd.read_parquet(f"{finished}/scores")
     edited = pd.read_parquet(f"{finished}/dataset").query("prompt_id != 'original'")
     assert sorted(scores.image_id) == sorted(edited.image_id)
-    assert scores.notna().all().all()
+    assert scores.drop(columns="error").notna().all().all()
     assert scores.clip_similarity.between(-1, 1).all()
     assert (scores.pixel_distance > 0).all()
 
@@ -65,6 +65,27 @@ def test_edit_dataset_draws_a_contact_sheet_and_a_summary(finished: str):
     summary = pd.read_parquet(f"{finished}/summary.parquet")
     assert summary["prompt"].tolist() == ["hat", "Red Hair", "Red Hair"]
     assert summary["images"].tolist() == [5, 5, 5]
+
+
+def test_edit_dataset_edits_that_give_no_image_are_failed_rows(complete_pack_uri: str, tmp_path: Path):
+    strengths = [4.0, 1e20, 1e38, 1e39]
+    rows = [{**PROMPT_ROWS[0], "strengths": strengths}]
+    edit_dataset(rows, run=str(tmp_path), pack=complete_pack_uri, num_latents=2, templates="none", device="cpu")
+    dataset = pd.read_parquet(tmp_path / "dataset").query("prompt_id == 'hat'").set_index("strength")
+    scores = pd.read_parquet(tmp_path / "scores").set_index("strength")
+    measured = ["clip_similarity", "clip_gain", "clip_direction", "pixel_distance", "attributes", "saturated"]
+    for strength in strengths:
+        failed = strength > 4
+        assert (dataset.loc[strength, "status"] == ("failed" if failed else "ok")).all()
+        assert (dataset.loc[strength, "image"].isna() == failed).all()
+        assert (scores.loc[strength, measured].isna() == failed).all().all()
+        assert not failed or scores.loc[strength, "error"].str.contains("Lower the strength").all()
+    summary = pd.read_parquet(tmp_path / "summary.parquet").set_index("strength")
+    assert summary["images"].to_dict() == {4.0: 2, 1e20: 0, 1e38: 0, 1e39: 0}
+    assert summary["failed"].to_dict() == {4.0: 0, 1e20: 2, 1e38: 2, 1e39: 2}
+    assert summary["status"].tolist() == ["ok", "failed", "failed", "failed"]
+    assert "Lower the strength" in summary.loc[1e39, "error"]
+    assert np.asarray(Image.open(tmp_path / "contact_sheet.png")).std() > 0
 
 
 def test_edit_dataset_again_does_no_work_and_says_so(

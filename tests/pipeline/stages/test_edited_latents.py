@@ -224,3 +224,25 @@ def test_load_edits_without_a_usable_prompt_gives_the_first_error(run, tiny_pack
     sources = {"optimize": find_input("optimized_latents", store)}
     with pytest.raises(PipelineError, match="all 1 failed, the first: prompt 'long'"):
         edited_latents.load_edits(EDIT, tiny_pack, [prompts[3]], sources)
+
+
+def test_edited_latents_beyond_float32_are_failed_rows_with_the_reason(run, tiny_pack: Pack, tmp_path):
+    store, _ = run
+    source = find_input("latents", store)
+    far = [{**row, "strengths": [1.0, 1e39, -1e39]} for row in ROWS[:3]]
+    prompts, target = check_prompts(far), Store(str(tmp_path))
+    sources = {method: find_input(stage, store) for method, stage in edited_latents.SOURCES.items()}
+    edits = edited_latents.load_edits(EDIT, tiny_pack, prompts, sources)
+    report = edited_latents.run_edited_latents_shard(
+        EDIT, target, tiny_pack, 0, prompts=prompts, latents=source, edits=edits
+    )
+    table = storage.read_table(target, part_path("edited_latents", 0))
+    for row in table.to_pylist():
+        if row["edit_id"] == "hat":  # a direction, whose move the renderer makes
+            assert row["status"] == "ok"
+        elif row["strength"] == 1.0:
+            assert np.isfinite(row["vector"]).all()
+        else:
+            assert (row["status"], row["vector"]) == ("failed", None)
+            assert "lower the strength" in row["error"]
+    assert report.failures == 2 * 2 * 2  # latents, methods, strengths
