@@ -1,5 +1,7 @@
 """The end of every import: does the generator draw?"""
 
+from dataclasses import replace
+
 import torch
 from jaxtyping import UInt8
 from torch import Tensor
@@ -46,3 +48,25 @@ def check_generator(generator: Generator, *, source: str) -> UInt8[Tensor, "h w 
         raise CheckpointError(f"{source}: a generator must draw different images; seeds 0 to 3 give the same one.")
     rows = [torch.cat(images[i : i + 2], dim=2) for i in (0, 2)]
     return to_uint8(torch.cat(rows, dim=1)[None])[0].permute(1, 2, 0)
+
+
+def clamp_reach(generator: Generator) -> str:
+    """Which of the test seeds' images the generator's clamp changes, in words for the pack's record.
+
+    Args:
+        generator: with a ``conv_clamp``; seeds are rendered as in ``check_generator``.
+    """
+    with torch.device("meta"):
+        unclamped = Generator(replace(generator.config, conv_clamp=None))
+    unclamped.load_state_dict(generator.state_dict(), strict=True, assign=True)
+    moved = {}
+    with torch.no_grad():
+        for seed in SEEDS:
+            styles = generator.styles(sample_w_plus(generator, [seed], psi=PSI))
+            largest = (render_banded(generator, styles) - render_banded(unclamped, styles)).abs().amax()
+            if float(largest) > 0:
+                moved[seed] = float(largest)
+    if not moved:
+        return f"by none of seeds {SEEDS[0]} to {SEEDS[-1]}"
+    seeds = ", ".join(map(str, moved))
+    return f"by seeds {seeds} of {len(SEEDS)}; without it their pixels differ by up to {max(moved.values()):.2g}"

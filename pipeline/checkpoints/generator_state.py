@@ -13,7 +13,7 @@ from pipeline.errors import CheckpointError
 from pipeline.models.sampling import sample_z
 from pipeline.models.stylegan2 import Generator, GeneratorConfig, MappingNetwork
 
-Parity = Literal["nvlabs"]
+Parity = Literal["nvlabs", "none"]
 W_AVG_SEEDS = 10_000  # as many as NVlabs' projector averages
 NOISE_SEED = 0
 LARGEST_RESOLUTION = 4096

@@ -4,7 +4,7 @@ import contextlib
 import hashlib
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from torch import Tensor
 import storage
 from pipeline.checkpoints.arcface import read_arcface
 from pipeline.checkpoints.detect import DESCRIBED, Format, detect_format
-from pipeline.checkpoints.drawing_check import PSI, SEEDS, check_generator
+from pipeline.checkpoints.drawing_check import PSI, SEEDS, check_generator, clamp_reach
 from pipeline.checkpoints.e4e import read_e4e
 from pipeline.checkpoints.foreign_file import read_foreign_file
 from pipeline.checkpoints.generator_state import Parity
@@ -24,6 +24,7 @@ from pipeline.checkpoints.nvlabs import read_nvlabs
 from pipeline.checkpoints.official import read_fs3, read_mapper
 from pipeline.checkpoints.rosinality import read_rosinality
 from pipeline.checkpoints.safetensors_bytes import safetensors_bytes
+from pipeline.checkpoints.wrappings import unwrap
 from pipeline.directions.statistics import compute_style_moments
 from pipeline.errors import CheckpointError
 from pipeline.models.banded_rendering import render_banded
@@ -62,7 +63,12 @@ class ImportOptions(BaseModel):
     format: Format | None = Field(default=None, description="Format of the files; none means by their contents.")
     label: int | None = Field(default=None, ge=0, description="Class of a class-conditional generator.")
     parity: Parity | None = Field(
-        default=None, description="nvlabs keeps a pickle's conv_clamp and half-precision layers; none leaves both off."
+        default=None,
+        description="What of a pickle's conv_clamp and half-precision layers is kept: by default the clamp, which is "
+        "part of the network; nvlabs: both; none: neither.",
+    )
+    mapping_lr: float | None = Field(
+        default=None, gt=0, description="lr_mlp that a rosinality generator was trained with; none means 0.01."
     )
     name: str | None = Field(default=None, description="Name of the pack; none means the folder's.")
     domain: str = Field(default="not stated", description="What the generator draws.")
@@ -132,14 +138,15 @@ def import_pack(sources: Sequence[str], store: Store, *, options: ImportOptions 
     draft = _opened(store, asked)
     trees = [_read(source, asked.format) for source in sources]
     trees.sort(key=lambda item: item[1] not in GENERATORS)
-    _check_set([(name, kind) for name, kind, _ in trees], draft)
+    _check_set([item[:2] for item in trees], draft)
     reports = []
     while trees:
-        name, kind, tree = trees.pop(0)
+        name, kind, tree, wrapping = trees.pop(0)
         held = [tree]
         del tree
         with _naming(name):
-            reports.append(_IMPORTERS[kind](held, name, draft, asked))
+            report = _IMPORTERS[kind](held, name, draft, asked)
+        reports.append(replace(report, notes={**report.notes, "wrapping": wrapping}) if wrapping else report)
     record = dict(draft.fields.get("imported", {}))
     paths = {Path(source).name: source for source in sources}
     for report in reports:
@@ -189,10 +196,12 @@ def _naming(name: str) -> Iterator[None]:
         raise CheckpointError(f"{name}: {error}") from None
 
 
-def _read(source: str, wanted: Format | None) -> tuple[str, Format, Any]:
+def _read(source: str, wanted: Format | None) -> tuple[str, Format, Any, str | None]:
+    """Name, format, tree without its wrapping, and that wrapping."""
     name = Path(source).name
     with _naming(name):
-        tree = read_foreign_file(source)
+        unwrapped = unwrap(read_foreign_file(source))
+    tree = unwrapped.tree
     found = detect_format(tree)
     if found == "w_plus" or (found is None and wanted == "w_plus"):
         raise CheckpointError(
@@ -204,11 +213,12 @@ def _read(source: str, wanted: Format | None) -> tuple[str, Format, Any]:
     kind = wanted or found
     if kind is None:
         keys = ", ".join(str(key)[:40] for key in list(tree)[:5]) if isinstance(tree, dict) else type(tree).__name__
+        inside = f" (wrapped as {unwrapped.seen})" if unwrapped.seen else ""
         raise CheckpointError(
             f"{name}: must be {', '.join(list(DESCRIBED.values())[:4])} or another known checkpoint; it holds "
-            f"{keys or 'nothing'}. If you know what it is, say so with --format."
+            f"{keys or 'nothing'}{inside}. If you know what it is, say so with --format."
         )
-    return name, kind, tree
+    return name, kind, tree, unwrapped.wrapping
 
 
 def _check_set(kinds: list[tuple[str, Format]], draft: _Draft) -> None:
@@ -239,23 +249,26 @@ def _import_generator(held: list[Any], name: str, draft: _Draft, options: Import
     tree = held.pop()
     kind = detect_format(tree) or options.format or "nvlabs"
     if kind == "nvlabs":
+        if options.mapping_lr is not None:
+            raise CheckpointError(f"{name}: --mapping-lr is for rosinality's files; a pickle records it. Leave it out.")
         found = read_nvlabs(tree, source=name, label=options.label, parity=options.parity)
     else:
         if options.label is not None or options.parity is not None:
             raise CheckpointError(f"{name}: --label and --parity are for NVlabs pickles; leave them out.")
-        found = read_rosinality(tree, source=name)
+        found = read_rosinality(tree, source=name, mapping_lr=options.mapping_lr)
     del tree
     with torch.device("meta"):
         generator = Generator(found.config)
     generator.load_state_dict(found.state, strict=True, assign=True)
     draft.generator = generator.eval().requires_grad_(False)
     preview = check_generator(draft.generator, source=name)
+    clamp = {"clamp_reached": clamp_reach(draft.generator)} if found.config.conv_clamp is not None else {}
     files = (
         draft.write(GENERATOR_FILE, safetensors_bytes(found.state)),
         draft.write(PREVIEW_FILE, storage.encode_png(preview.numpy())),
     )
     draft.fields["generator"] = found.config
-    return ImportedFile(name, kind, files, found.unused, found.notes)
+    return ImportedFile(name, kind, files, found.unused, {**found.notes, **clamp})
 
 
 def _import_identity(held: list[Any], name: str, draft: _Draft, _: ImportOptions) -> ImportedFile:

@@ -44,7 +44,8 @@ def read_nvlabs(tree: Any, *, source: str, label: int | None = None, parity: Par
         source: name of the file, for messages.
         label: class of a class-conditional generator. The label enters the mapping as a constant, which is folded
             into its first layer, so what comes out is an ordinary generator of that class.
-        parity: ``"nvlabs"`` keeps the file's conv_clamp and half-precision layers; None leaves both off.
+        parity: what of the file's settings is kept. None: conv_clamp, which is part of the network (without it an image
+            is another where activations pass it); ``"nvlabs"``: the half-precision layers too; ``"none"``: neither.
     Raises:
         CheckpointError: if it is no such file or a variant that is not supported.
     """
@@ -66,12 +67,11 @@ def read_nvlabs(tree: Any, *, source: str, label: int | None = None, parity: Par
     _check_filters(tensors, source)
     tensors = _rescale_mapping(tensors, modules)
     settings["parity"] = parity
-    on = parity == "nvlabs"
     return assemble_generator(
         tensors,
         source=source,
-        conv_clamp=settings["conv_clamp"] if on else None,
-        num_fp16_res=settings["num_fp16_res"] if on else 0,
+        conv_clamp=None if parity == "none" else settings["conv_clamp"],
+        num_fp16_res=settings["num_fp16_res"] if parity == "nvlabs" else 0,
         notes=settings,
     )
 
@@ -256,7 +256,6 @@ def _read_tensorflow(tree: Any, *, source: str, label: int | None, parity: Parit
     arguments = _tensorflow_arguments(generator.state.get("static_kwargs"))
     _check_tensorflow(arguments, source)
     settings = _tensorflow_settings(arguments) | {"class_name": "tensorflow", "parity": parity}
-    on = parity == "nvlabs"
     variables = dict(_variables(generator, "", source))
     tensors, unused = {}, []
     for key, tensor in variables.items():
@@ -281,8 +280,8 @@ def _read_tensorflow(tree: Any, *, source: str, label: int | None, parity: Parit
     made = assemble_generator(
         tensors,
         source=source,
-        conv_clamp=settings["conv_clamp"] if on else None,
-        num_fp16_res=settings["num_fp16_res"] if on else 0,
+        conv_clamp=None if parity == "none" else settings["conv_clamp"],
+        num_fp16_res=settings["num_fp16_res"] if parity == "nvlabs" else 0,
         notes=settings,
     )
     return ImportedGenerator(made.config, made.state, (*made.unused, *known), made.notes)

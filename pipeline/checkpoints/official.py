@@ -1,7 +1,7 @@
 """What the published StyleCLIP hands out beside networks: mappers, channel directions (fs3) and w_plus latents."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from pipeline.checkpoints.encoder_state import ImportedNetwork, matched_state, source_tensors
 from pipeline.checkpoints.foreign_tensor import ForeignTensor
-from pipeline.checkpoints.pickle_globals import as_tensor
+from pipeline.checkpoints.pickle_globals import Stub, as_tensor
 from pipeline.checkpoints.tensor_ledger import TensorLedger
 from pipeline.errors import CheckpointError
 from pipeline.models.mapper import LEVELS, Level, Mapper, MapperConfig
@@ -48,12 +48,15 @@ def read_mapper(tree: Any, *, source: str, space: StyleSpace) -> ImportedNetwork
             f"{source}: a mapper file must hold mapper.course_mapping, medium_mapping, fine_mapping, mapping or, in "
             f"StyleSpace, mapper_0 and on; got none of them. It is of another architecture."
         )
+    assert isinstance(entries, dict)
+    _check_size(tree.get("opts"), entries, source=source, space=space)
     if in_styles:
         _check_layers(renamed, source=source, space=space)
     config = MapperConfig(
         kind="styles" if in_styles else "single" if single else "levels",
         levels=levels or LEVELS,
         norm_axis="channel" if in_styles else "layer",
+        row_split="published",
         residual_scale=PUBLISHED_SCALE,
     )
     ledger = TensorLedger(renamed, source=source)
@@ -65,6 +68,20 @@ def read_mapper(tree: Any, *, source: str, space: StyleSpace) -> ImportedNetwork
     state = matched_state(network, ledger)
     left = [str(k) for k in (entries or {}) if not str(k).startswith("mapper.")]
     return ImportedNetwork(config, state, (*ledger.close(), *left), notes)
+
+
+def _check_size(options: Any, entries: Mapping[Any, Any], *, source: str, space: StyleSpace) -> None:
+    """A mapper belongs to a generator of one size: the recorded one, else that of the generator in the file."""
+    recorded = options.state if isinstance(options, Stub) else options if isinstance(options, dict) else {}
+    size = recorded.get("stylegan_size")
+    blocks = [int(found[1]) for key in entries if (found := re.match(r"decoder\.to_rgbs\.(\d{1,2})\.", str(key)))]
+    if type(size) is not int and blocks:
+        size = 2 ** (max(blocks) + 3)
+    if type(size) is int and size != space.resolution:
+        raise CheckpointError(
+            f"{source}: a mapper must be of the pack's generator, which is of {space.resolution} px; this one was "
+            f"trained for {size} px (stylegan_size). Import it into a pack of that generator."
+        )
 
 
 def _our_mapper_name(name: str) -> str:

@@ -4,6 +4,7 @@ The file holds ``g_ema`` and, if it was converted, ``latent_avg``; one from trai
 ``latent_avg``. e4e and pSp carry the same network as ``decoder.*``.
 """
 
+import math
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -15,7 +16,9 @@ from pipeline.checkpoints.foreign_tensor import ForeignTensor, SourceTensor
 from pipeline.checkpoints.generator_state import ImportedGenerator, assemble_generator
 from pipeline.checkpoints.pickle_globals import as_tensor
 from pipeline.errors import CheckpointError
+from pipeline.models.stylegan2 import MAPPING_LR_MULTIPLIER
 
+USUAL_LR = (1.0, 0.1, MAPPING_LR_MULTIPLIER, 0.001)  # of the mapping; its weights start with spread 1 / lr
 STYLED = {
     "conv.weight": "weight",
     "conv.modulation.weight": "affine.weight",
@@ -32,12 +35,14 @@ TO_RGB = {
 KERNEL = r"(convs\.\d{1,2}\.conv\.blur|to_rgbs\.\d{1,2}\.upsample)\.kernel"
 
 
-def read_rosinality(tree: Any, *, source: str) -> ImportedGenerator:
+def read_rosinality(tree: Any, *, source: str, mapping_lr: float | None = None) -> ImportedGenerator:
     """The generator of an unpickled rosinality file: its ``g_ema``, or a bare state of one.
 
     Args:
         tree: from ``read_foreign_file``.
         source: name of the file, for messages.
+        mapping_lr: ``lr_mlp`` that it was trained with, above 0; the file does not say. None means 0.01, rosinality's
+            own value; where the weights' spread speaks for another, the notes say so.
     Raises:
         CheckpointError: if it is no such file or a tensor does not fit.
     """
@@ -57,8 +62,39 @@ def read_rosinality(tree: Any, *, source: str) -> ImportedGenerator:
         if tensor is not None:
             tensors[str(key)] = SourceTensor.of(str(key), tensor)
     average = as_tensor(tree.get("latent_avg"))
-    notes = {"class_name": "rosinality"}
-    return assemble_generator(to_our_names(tensors, average, source=source), source=source, notes=notes)
+    notes: dict[str, Any] = {"class_name": "rosinality"}
+    named = to_our_names(tensors, average, source=source)
+    if mapping_lr is not None:
+        named = _with_mapping_lr(named, mapping_lr)
+        notes["mapping_lr"] = mapping_lr
+    elif doubt := _doubt_of_mapping_lr(named):
+        notes["mapping_lr"] = doubt
+    return assemble_generator(named, source=source, notes=notes)
+
+
+def _with_mapping_lr(tensors: Mapping[str, SourceTensor], rate: float) -> dict[str, SourceTensor]:
+    """A mapping of another learning rate multiplier brought to ours, which scales weights and biases at run time."""
+    factor = rate / MAPPING_LR_MULTIPLIER
+    return {
+        name: tensor.changed(tensor.shape, lambda t: t.float() * factor) if name.startswith("mapping.fc") else tensor
+        for name, tensor in tensors.items()
+    }
+
+
+def _doubt_of_mapping_lr(tensors: Mapping[str, SourceTensor]) -> str | None:
+    """A warning where the mapping weights' spread is nearer to that of another usual ``lr_mlp`` than 0.01's."""
+    weights = [tensor for name, tensor in tensors.items() if re.fullmatch(r"mapping\.fc\d+\.weight", name)]
+    spreads = sorted(float(tensor.load().float().std()) for tensor in weights)
+    if not spreads or not 0 < spreads[len(spreads) // 2] < math.inf:
+        return None
+    spread = spreads[len(spreads) // 2]
+    nearest = min(USUAL_LR, key=lambda rate: abs(math.log(spread * rate)))
+    if nearest == MAPPING_LR_MULTIPLIER:
+        return None
+    return (
+        f"taken as {MAPPING_LR_MULTIPLIER:g}, but the mapping weights spread by {spread:.2g}, as after training with "
+        f"lr_mlp {nearest:g}: look at preview.png, and if it is off, import again with --mapping-lr {nearest:g}"
+    )
 
 
 def to_our_names(

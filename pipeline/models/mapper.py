@@ -45,15 +45,21 @@ class MapperConfig(BaseModel):
         description="What the input is normalised over; layer (the rows of w_plus) is the published code's, which "
         "its weights depend on.",
     )
+    row_split: Literal["even", "published"] = Field(
+        default="even",
+        description="Where rows are cut into levels: published cuts at 4 and 8 whatever their number, which imported "
+        "weights depend on; even cuts 8 rows or fewer into three parts. Read by kind levels only.",
+    )
     residual_scale: float = Field(0.1, gt=0, description="What the mapper's output is multiplied by; the paper's 0.1.")
 
 
-def level_rows(num_ws: int) -> dict[Level, slice]:
+def level_rows(num_ws: int, split: Literal["even", "published"] = "even") -> dict[Level, slice]:
     """Rows of w_plus of each level.
 
     Four coarse, four medium, the rest fine: rows mean the same resolutions in every generator (coarse up to 16 px,
     medium up to 64 px at 18 rows as at 12). With fewer than 9 rows nothing would be fine; the rows are then cut into
-    three parts, the earlier ones the longer: 8 rows 3/3/2, 6 rows 2/2/2, 4 rows 2/1/1.
+    three parts, the earlier ones the longer: 8 rows 3/3/2, 6 rows 2/2/2, 4 rows 2/1/1. The published code knows no such
+    rule: with ``split="published"`` 8 rows are 4/4/0 and 6 rows 4/2/0.
 
     Raises:
         ValueError: if there are fewer than three rows.
@@ -62,7 +68,10 @@ def level_rows(num_ws: int) -> dict[Level, slice]:
     if num_ws < len(LEVELS):
         raise ValueError(f"`num_ws` must be at least {len(LEVELS)}, one row a level; got {num_ws}.")
     coarse = medium = ROWS_OF_A_LEVEL
-    if num_ws <= 2 * ROWS_OF_A_LEVEL:
+    if split == "published":
+        medium = min(medium, max(0, num_ws - coarse))
+        coarse = min(coarse, num_ws)
+    elif num_ws <= 2 * ROWS_OF_A_LEVEL:
         coarse = -(-num_ws // 3)
         medium = -(-(num_ws - coarse) // 2)
     return {
@@ -106,7 +115,9 @@ class Mapper(nn.Module):
         axis = -1 if config.norm_axis == "channel" else 1
         self.rows: dict[str, slice] = {}
         if config.kind == "levels":
-            self.rows = {name: rows for name, rows in level_rows(num_ws).items() if name in config.levels}
+            self.rows = {
+                name: rows for name, rows in level_rows(num_ws, config.row_split).items() if name in config.levels
+            }
         elif config.kind == "single":
             self.rows = {"single": slice(0, num_ws)}
         for name in self.rows:

@@ -116,10 +116,10 @@ class Input(nn.Module):
 class Generator(nn.Module):
     """``widths``: channels per resolution, 4 first."""
 
-    def __init__(self, size: int, style_dim: int, n_mlp: int, widths: dict[int, int]) -> None:
+    def __init__(self, size: int, style_dim: int, n_mlp: int, widths: dict[int, int], lr_mlp: float = 0.01) -> None:
         super().__init__()
         self.size, self.style_dim, self.log_size = size, style_dim, int(math.log2(size))
-        layers = [EqualLinear(style_dim, style_dim, lr=0.01, act=True) for _ in range(n_mlp)]
+        layers = [EqualLinear(style_dim, style_dim, lr=lr_mlp, act=True) for _ in range(n_mlp)]
         self.style = nn.Sequential(PixelNorm(), *layers)
         self.input = Input(widths[4])
         self.conv1 = StyledConv(widths[4], widths[4], style_dim, up=False)
@@ -165,16 +165,23 @@ class Generator(nn.Module):
 
 
 def random_generator(
-    size: int, *, style_dim: int = 12, n_mlp: int = 3, base: int = 512, largest: int = 16, seed: int = 0
+    size: int,
+    *,
+    style_dim: int = 12,
+    n_mlp: int = 3,
+    base: int = 512,
+    largest: int = 16,
+    seed: int = 0,
+    lr_mlp: float = 0.01,
 ) -> Generator:
     """Random weights, with biases and noise strengths away from their initial zeros."""
     widths = {2**i: min(base // 2**i, largest) for i in range(2, int(math.log2(size)) + 1)}
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        generator = Generator(size, style_dim, n_mlp, widths).requires_grad_(False)
+        generator = Generator(size, style_dim, n_mlp, widths, lr_mlp).requires_grad_(False)
         for name, tensor in generator.named_parameters():
             if name.endswith(("noise.weight", "bias")):
-                tensor.add_(torch.randn(tensor.shape) * (10 if name.startswith("style.") else 0.3))
+                tensor.add_(torch.randn(tensor.shape) * (0.1 / lr_mlp if name.startswith("style.") else 0.3))
     return generator
 
 

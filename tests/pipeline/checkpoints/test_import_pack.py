@@ -53,6 +53,17 @@ def test_pack_records_where_it_is_from(pickle_file: Path, store: Store):
     assert (record["conv_clamp"], record["num_fp16_res"], record["parity"]) == (256, 2, None)
     assert len(record["sha256"]) == 64
     assert record["unused"]
+    assert record["clamp_reached"] == "by none of seeds 0 to 3"
+
+
+def test_pack_records_that_test_seeds_reach_the_clamp(tmp_path: Path, store: Store):
+    path = nv.save_pickle(tmp_path / "n.pkl", nv.random_generator(16, conv_clamp=0.5))
+    pack = run(store, path)
+    assert pack.description.generator.conv_clamp == 0.5
+    reached = pack.description.imported["n.pkl"]["clamp_reached"]
+    assert reached.startswith("by seeds 0, 1, 2, 3 of 4; without it their pixels differ by up to ")
+    unclamped = import_pack([str(path)], Store(str(tmp_path / "off")), options=ImportOptions(parity="none"))
+    assert "clamp_reached" not in unclamped[0].notes
 
 
 def test_preview_is_four_images(pickle_file: Path, store: Store):
@@ -65,6 +76,11 @@ def test_preview_is_four_images(pickle_file: Path, store: Store):
 def test_rosinality_file_becomes_a_pack(tmp_path: Path, store: Store):
     path = ro.save_converted(tmp_path / "x.pt", ro.random_generator(16))
     assert run(store, path).generator.space.resolution == 16
+
+
+def test_mapping_lr_is_refused_for_pickles(pickle_file: Path, store: Store):
+    with pytest.raises(CheckpointError, match="--mapping-lr is for rosinality's files"):
+        run(store, pickle_file, mapping_lr=0.1)
 
 
 @pytest.mark.parametrize("options", [{"label": 1}, {"parity": "nvlabs"}])

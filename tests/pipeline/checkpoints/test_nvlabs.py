@@ -77,18 +77,21 @@ def test_every_pickle_protocol_is_read(protocol: int, tmp_path: Path):
     assert_same_network(built(found), theirs)
 
 
-def test_recorded_settings_are_off_unless_parity_is_asked_for(tmp_path: Path):
+def test_recorded_clamp_is_on_unless_turned_off_and_half_precision_off_unless_asked_for(tmp_path: Path):
     path = nv.save_pickle(tmp_path / "n.pkl", nv.random_generator(32, conv_clamp=256, num_fp16_res=2))
-    plain, same = read(path), read(path, parity="nvlabs")
-    assert (plain.config.conv_clamp, plain.config.num_fp16_res) == (None, 0)
+    plain, same, off = read(path), read(path, parity="nvlabs"), read(path, parity="none")
+    assert (plain.config.conv_clamp, plain.config.num_fp16_res) == (256, 0)
     assert (plain.notes["conv_clamp"], plain.notes["num_fp16_res"]) == (256, 2)
     assert (same.config.conv_clamp, same.config.num_fp16_res) == (256, 2)
+    assert (off.config.conv_clamp, off.config.num_fp16_res) == (None, 0)
 
 
-def test_parity_clamps_as_the_source_does(tmp_path: Path):
+def test_recorded_clamp_acts_as_in_the_source(tmp_path: Path):
     theirs = nv.random_generator(16, conv_clamp=1.0)
     path = nv.save_pickle(tmp_path / "n.pkl", theirs)
-    assert_same_network(built(read(path, parity="nvlabs")), theirs)
+    assert_same_network(built(read(path)), theirs)
+    with pytest.raises(AssertionError):
+        assert_same_network(built(read(path, parity="none")), theirs)
 
 
 def test_every_tensor_is_used_or_listed(tmp_path: Path):
@@ -128,16 +131,17 @@ def test_tensorflow_pickle_imports_to_the_same_network(protocol: int, tmp_path: 
 
 
 @pytest.mark.parametrize("nested", [True, False])
-def test_tensorflow_pickle_with_a_clamp_keeps_it_when_parity_is_asked_for(nested: bool, tmp_path: Path):
+def test_tensorflow_pickle_with_a_clamp_keeps_it(nested: bool, tmp_path: Path):
     theirs = nv.random_generator(16, conv_clamp=1)
     recorded = {"conv_clamp": 1, "num_fp16_res": 2}
     arguments = {"synthesis_kwargs": nv.EasyDict(recorded)} if nested else recorded
     path = nv.save_tensorflow(tmp_path / "tf.pkl", nv.tensorflow_networks(theirs, **arguments))
     plain, same = read(path), read(path, parity="nvlabs")
-    assert (plain.config.conv_clamp, plain.config.num_fp16_res) == (None, 0)
+    assert (plain.config.conv_clamp, plain.config.num_fp16_res) == (1, 0)
+    assert read(path, parity="none").config.conv_clamp is None
     assert (same.config.conv_clamp, same.config.num_fp16_res) == (1, 2)
     assert plain.notes["conv_clamp"] == 1
-    assert_same_network(built(same), theirs)
+    assert_same_network(built(plain), theirs)
 
 
 def test_old_tensorflow_pickle_is_refused_with_its_version(tmp_path: Path):

@@ -19,14 +19,18 @@ WIDTH = 6
 SPACE = StyleSpace(1024, 32768)
 
 
-def mapper_file(path: Path, *names: str) -> Path:
+def mapper_file(path: Path, *names: str, size: int | None = 1024, decoder: int | None = None) -> Path:
+    """``size`` as recorded; ``decoder``: resolution of the generator in the file."""
     random = torch.Generator().manual_seed(0)
     state = {"decoder.style.1.weight": torch.zeros(2, 2)}
+    for i in range(0 if decoder is None else int(math.log2(decoder)) - 2):
+        state[f"decoder.to_rgbs.{i}.bias"] = torch.zeros(1, 3, 1, 1)
     for name in names:
         for i in range(1, 5):
             state[f"mapper.{name}.mapping.{i}.weight"] = torch.randn(WIDTH, WIDTH, generator=random) * 100
             state[f"mapper.{name}.mapping.{i}.bias"] = torch.randn(WIDTH, generator=random) * 10
-    torch.save({"state_dict": state, "opts": {"description": "x", "stylegan_size": 1024}}, path)
+    opts = {"description": "x"} | ({} if size is None else {"stylegan_size": size})
+    torch.save({"state_dict": state, "opts": opts}, path)
     return path
 
 
@@ -40,10 +44,10 @@ def published_mapper(x: Tensor, state: dict[str, Tensor], name: str) -> Tensor:
     return x
 
 
-def load(path: Path) -> Mapper:
-    found = read_mapper(read_foreign_file(path), source="x", space=SPACE)
+def load(path: Path, space: StyleSpace = SPACE) -> Mapper:
+    found = read_mapper(read_foreign_file(path), source="x", space=space)
     assert found.notes == {"norm_axis": "layer", "width": WIDTH}
-    network = Mapper(found.config, num_ws=18, w_dim=WIDTH, space=SPACE)
+    network = Mapper(found.config, num_ws=space.num_ws, w_dim=WIDTH, space=space)
     network.load_state_dict(found.state, strict=True)
     return network.requires_grad_(False)
 
@@ -55,6 +59,29 @@ def test_levels_mapper_equals_the_published_formula_with_its_norm_over_rows(tmp_
     w_plus = torch.randn(2, 18, WIDTH)
     wanted = torch.cat([published_mapper(w_plus[:, rows], state, name) for name, rows in names.items()], dim=1)
     torch.testing.assert_close(load(path)(w_plus), wanted, **IMPORTED_NETWORK)
+
+
+@pytest.mark.parametrize("resolution", [32, 16, 8])
+def test_levels_mapper_of_a_small_generator_equals_the_published_formula(resolution: int, tmp_path: Path):
+    """The published code cuts ``x[:, :4, :]``, ``x[:, 4:8, :]``, ``x[:, 8:, :]`` whatever the number of rows."""
+    path = mapper_file(tmp_path / "x.pt", "course_mapping", "medium_mapping", "fine_mapping", size=resolution)
+    state, space = torch.load(path)["state_dict"], StyleSpace(resolution, 256)
+    w_plus = torch.randn(2, space.num_ws, WIDTH)
+    parts = [
+        (w_plus[:, :4, :], "course_mapping"),
+        (w_plus[:, 4:8, :], "medium_mapping"),
+        (w_plus[:, 8:, :], "fine_mapping"),
+    ]
+    wanted = torch.cat([published_mapper(part, state, name) for part, name in parts], dim=1)
+    torch.testing.assert_close(load(path, space)(w_plus), wanted, **IMPORTED_NETWORK)
+
+
+@pytest.mark.parametrize(("size", "decoder"), [(1024, None), (None, 1024), (1024, 1024)])
+def test_mapper_of_another_size_is_refused_naming_both(size: int | None, decoder: int | None, tmp_path: Path):
+    path = mapper_file(tmp_path / "x.pt", "course_mapping", size=size, decoder=decoder)
+    with pytest.raises(CheckpointError, match=r"which is of 32 px; this one was trained for 1024 px"):
+        load(path, StyleSpace(32, 256))
+    load(path)
 
 
 def test_mapper_without_fine_level_leaves_those_rows(tmp_path: Path):

@@ -25,8 +25,8 @@ CASES: dict[str, dict[str, Any]] = {
 }
 
 
-def read(path: Path) -> ImportedGenerator:
-    return read_rosinality(read_foreign_file(path), source=path.name)
+def read(path: Path, mapping_lr: float | None = None) -> ImportedGenerator:
+    return read_rosinality(read_foreign_file(path), source=path.name, mapping_lr=mapping_lr)
 
 
 def built(found: ImportedGenerator) -> Generator:
@@ -103,3 +103,25 @@ def test_file_of_something_else_lists_what_it_holds(tmp_path: Path):
     torch.save({"model": {}, "epoch": 3}, tmp_path / "x.pt")
     with pytest.raises(CheckpointError, match="got model, epoch"):
         read(tmp_path / "x.pt")
+
+
+@pytest.mark.parametrize("rate", [1.0, 0.1, 0.001])
+def test_mapping_of_another_learning_rate_is_warned_of_and_read_as_told(rate: float, tmp_path: Path):
+    theirs = ro.random_generator(16, lr_mlp=rate)
+    path = ro.save_converted(tmp_path / "x.pt", theirs)
+    assert f"import again with --mapping-lr {rate:g}" in read(path).notes["mapping_lr"]
+    told = read(path, rate)
+    assert told.notes["mapping_lr"] == rate
+    assert_same_network(built(told), theirs)
+    with pytest.raises(AssertionError):
+        assert_same_network(built(read(path)), theirs)
+
+
+@pytest.mark.parametrize("spread", [0.7, 1.0, 2.5])
+def test_mapping_of_the_usual_learning_rate_draws_no_warning(spread: float, tmp_path: Path):
+    theirs = ro.random_generator(16)
+    with torch.no_grad():
+        for name, tensor in theirs.named_parameters():
+            if name.startswith("style.") and name.endswith("weight"):  # training widens or narrows them
+                tensor.mul_(spread)
+    assert "mapping_lr" not in read(ro.save_converted(tmp_path / "x.pt", theirs)).notes

@@ -33,6 +33,16 @@ def test_level_rows_cover_every_row_once(resolution: int, lengths: tuple[int, ..
     assert [i for r in rows for i in range(r.start, r.stop)] == list(range(num_ws))
 
 
+@pytest.mark.parametrize(
+    ("num_ws", "lengths"), [(18, (4, 4, 10)), (10, (4, 4, 2)), (8, (4, 4, 0)), (6, (4, 2, 0)), (4, (4, 0, 0))]
+)
+def test_level_rows_published_are_cut_at_four_and_eight(num_ws: int, lengths: tuple[int, ...]):
+    rows = level_rows(num_ws, "published")
+    x = list(range(num_ws))
+    assert [x[rows["coarse"]], x[rows["medium"]], x[rows["fine"]]] == [x[:4], x[4:8], x[8:]]
+    assert tuple(r.stop - r.start for r in rows.values()) == lengths
+
+
 def test_level_rows_too_few_are_refused():
     with pytest.raises(ValueError, match="`num_ws` must be at least 3"):
         level_rows(2)
