@@ -5,7 +5,6 @@ was got, the remedy. ``prompt_files`` reads the files, ``prompt_ids`` makes name
 """
 
 import math
-import posixpath
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -122,9 +121,8 @@ def read_prompts(uri: str, *, default_neutral: str | None = None) -> list[Prompt
         PromptError: if the list is empty, unreadable, or any row is not usable; names all that is wrong.
         storage.MissingError: if there is no such file.
     """
-    folder, name = posixpath.split(uri)
-    data = Store(folder or ".").read_bytes(name)
-    return _checked(read_rows(uri, data), uri, default_neutral)
+    store, name = Store.of_file(uri)
+    return _checked(read_rows(uri, store.read_bytes(name)), uri, default_neutral)
 
 
 def check_prompts(

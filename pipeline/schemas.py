@@ -41,7 +41,10 @@ class Artifact:
     def schema(
         self, *, widths: Mapping[str, int] | None = None, metadata: Mapping[str, object] | None = None
     ) -> pa.Schema:
-        """Arrow schema; ``widths`` gives the length of each vector column, ``metadata`` is stored as JSON."""
+        """Arrow schema; ``widths`` gives the length of each vector column, ``metadata`` is stored as JSON.
+
+        Columns of images are named in the key ``huggingface``, by which the library ``datasets`` opens them as such.
+        """
         fields = [
             pa.field(
                 column.name,
@@ -50,7 +53,9 @@ class Artifact:
             )
             for column in self.columns
         ]
-        return pa.schema(fields, metadata={k: json.dumps(v) for k, v in (metadata or {}).items()})
+        images = {column.name: {"_type": "Image"} for column in self.columns if column.type == IMAGE_TYPE}
+        features = {"huggingface": {"info": {"features": images}}} if images else {}
+        return pa.schema(fields, metadata={k: json.dumps(v) for k, v in {**features, **(metadata or {})}.items()})
 
     def table(
         self,

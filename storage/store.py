@@ -2,6 +2,7 @@
 
 import os
 import posixpath
+import re
 import tempfile
 import uuid
 from collections.abc import Iterator
@@ -41,6 +42,21 @@ class Store:
 
     def __init__(self, uri: str | os.PathLike[str]) -> None:
         self._uri = _normalized(os.fspath(uri))
+
+    @classmethod
+    def of_file(cls, uri: str | os.PathLike[str]) -> "tuple[Store, str]":
+        """The store of the folder that a file is in, and the file's name there.
+
+        Args:
+            uri: path or URI of a file, as a store's.
+        Raises:
+            BadUriError: as for a store, or if the URI names no file.
+        """
+        protocol, mark, path = os.fspath(uri).rpartition("://")
+        folder, name = posixpath.split(path)
+        if not name:
+            raise BadUriError(f"a file's URI must end in its name; got {os.fspath(uri)!r}.")
+        return cls(f"{protocol}{mark}{folder}" or "."), name
 
     @property
     def uri(self) -> str:
@@ -179,7 +195,7 @@ class Store:
 
 
 def _normalized(uri: str) -> str:
-    """One spelling per place: local paths absolute and without protocol, no trailing slash."""
+    """One spelling per place: local paths absolute and without protocol, no trailing slash and no doubled one."""
     if not uri or "::" in uri:
         raise BadUriError(
             f"a store's URI must be one path or protocol://path; got {uri!r}. Name a folder, without '::'."
@@ -187,8 +203,9 @@ def _normalized(uri: str) -> str:
     protocol = get_protocol(uri)
     _check_protocol(protocol, uri)
     if protocol in LOCAL_PROTOCOLS:
-        return Path(os.path.abspath(url_to_fs(uri)[1])).as_posix()
-    path = uri.split("://", 1)[1].strip("/")
+        path = os.path.abspath(url_to_fs(uri)[1])
+        return Path(re.sub(r"^//+", "/", path)).as_posix()  # POSIX lets "//" at the start be another place
+    path = re.sub(r"/{2,}", "/", uri.split("://", 1)[1]).strip("/")
     if not path and protocol in BUCKET_PROTOCOLS:
         raise BadUriError(f"a {protocol} URI must name a bucket; got {uri!r}. Write {protocol}://bucket/folder.")
     return f"{protocol}://{path}"

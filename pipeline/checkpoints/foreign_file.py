@@ -4,6 +4,7 @@ Read are PyTorch files (zip and legacy), plain pickles and ``.npy``; refused wit
 hold instead of one of those: a Git LFS pointer, a web page, half a download, an archive around the file.
 """
 
+import io
 import math
 import mmap
 import os
@@ -19,10 +20,16 @@ from pipeline.checkpoints.safe_unpickler import DAMAGE, LEGACY_MAGIC, read_legac
 from pipeline.errors import CheckpointError
 
 ZIP_START, GZIP_START, NPY_START, HDF_START = b"PK\x03\x04", b"\x1f\x8b", b"\x93NUMPY", b"\x89HDF"
+HDF_SEARCHED = 1 << 20  # bytes in which Keras's marks stand
 LOCAL_HEADER = 30  # bytes of a zip member's own header before its name
 MARKUP = rb"(\xef\xbb\xbf)?\s*<[!?a-z]"  # no pickle starts with "<"
 PICKLED_TEXT = rb"\(|c[\w.]+\n|[IFL]-?\d|S['\"]|N\.|[\])}]"  # how a pickle of protocol 0 or 1 can start
-ARCHIVES = {b"7z\xbc\xaf": "7z", b"Rar!": "rar", HDF_START: "HDF5 (Keras)", b"ustar": "tar", b"\xfd7zXZ": "xz"}
+ARCHIVES = {
+    b"7z\xbc\xaf": "7z",
+    b"Rar!": "rar",
+    b"ustar": "tar",
+    b"\xfd7zXZ": "xz",
+}
 PICTURES = {b"\x89PNG": "a PNG image", b"\xff\xd8\xff": "a JPEG image", b"GIF8": "a GIF image", b"%PDF": "a PDF"}
 NUMPY_KINDS = {
     "<f2": "float16",
@@ -36,6 +43,18 @@ NUMPY_KINDS = {
 }
 
 
+def read_foreign_bytes(data: bytes, *, name: str) -> Any:
+    """As ``read_foreign_file``, of a file that has been fetched already.
+
+    Args:
+        data: the file's content.
+        name: the file's name, for messages.
+    Raises:
+        CheckpointError: see ``read_foreign_file``.
+    """
+    return _read(name, memoryview(data), io.BytesIO(data))
+
+
 def read_foreign_file(path: str | os.PathLike[str]) -> Any:
     """The object tree of a checkpoint: dicts, lists, numbers, text, ``ForeignTensor`` and ``Stub``.
 
@@ -47,22 +66,32 @@ def read_foreign_file(path: str | os.PathLike[str]) -> Any:
         CheckpointError: if it is missing, refused, damaged, or no checkpoint.
     """
     file = Path(path)
-    data = _mapped(file)
+    return _read(file.name, _mapped(file), file)
+
+
+def _read(name: str, data: memoryview, file: Path | io.BytesIO) -> Any:
+    """The object tree of a file, given as its bytes and as what ``zipfile`` opens."""
     try:
         head = bytes(data[:512])
-        _refuse_look_alikes(file.name, head, data.nbytes)
+        _refuse_look_alikes(name, head, data.nbytes)
+        if head.startswith(HDF_START):
+            keras = b"keras" in bytes(data[:HDF_SEARCHED])
+            kind = "HDF5 as Keras writes it" if keras else "HDF5 (Chainer and other tools write it)"
+            raise CheckpointError(
+                f"{name}: is {kind}, not a PyTorch file, pickle or .npy. Convert it with that tool first."
+            )
         if head.startswith(NPY_START):
             return _read_npy(data)
         if head.startswith(ZIP_START):
-            return _read_zip(file, data)
-        value, _ = unpickle(data, source=file.name)
+            return _read_zip(name, data, file)
+        value, _ = unpickle(data, source=name)
         if type(value) is int and value == LEGACY_MAGIC:
-            return read_legacy(data, source=file.name)
+            return read_legacy(data, source=name)
         return value
     except (*DAMAGE, struct.error, zipfile.BadZipFile, NotImplementedError) as error:
         detail = " ".join(str(error).split())[:120] or type(error).__name__
         raise CheckpointError(
-            f"{file.name}: must be a whole checkpoint; got {data.nbytes:,} bytes that cannot be read ({detail}). "
+            f"{name}: must be a whole checkpoint; got {data.nbytes:,} bytes that cannot be read ({detail}). "
             f"It is cut short or damaged: fetch it again."
         ) from None
 
@@ -144,24 +173,27 @@ def _read_npy(data: memoryview) -> ForeignTensor:
     return ForeignTensor(storage, 0, shape, strides)
 
 
-def _read_zip(file: Path, data: memoryview) -> Any:
+def _read_zip(name: str, data: memoryview, file: Path | io.BytesIO) -> Any:
     """A file of torch.save since 1.6: a zip of ``data.pkl`` and one stored member per storage."""
     if b"PK\x05\x06" not in bytes(data[-66_000:]):
         raise EOFError("a zip file without its end: half a download")
     with zipfile.ZipFile(file) as archive:
         members = {info.filename: info for info in archive.infolist()}
-        names = [name for name in members if name.endswith("/data.pkl") or name == "data.pkl"]
-        if len(names) != 1:
+        names = [member for member in members if member.endswith("/data.pkl") or member == "data.pkl"]
+        if members and all(member.endswith(".npy") for member in members):
             raise CheckpointError(
-                f"{file.name}: is a zip archive, but not a PyTorch file (no data.pkl). Unpack it first."
+                f"{name}: is an .npz of {len(members)} arrays (numpy and Chainer write it), which do not say what "
+                f"network they belong to. Import a .pkl or .pt; of latents, save the one array as .npy."
             )
+        if len(names) != 1:
+            raise CheckpointError(f"{name}: is a zip archive, but not a PyTorch file (no data.pkl). Unpack it first.")
         prefix = names[0].removesuffix("data.pkl")
         if f"{prefix}constants.pkl" in members:
             raise CheckpointError(
-                f"{file.name}: is a TorchScript program, which is code. Import a file that holds a state_dict."
+                f"{name}: is a TorchScript program, which is code. Import a file that holds a state_dict."
             )
         if archive.read(f"{prefix}byteorder") != b"little" if f"{prefix}byteorder" in members else False:
-            raise CheckpointError(f"{file.name}: holds big-endian numbers, which are not read.")
+            raise CheckpointError(f"{name}: holds big-endian numbers, which are not read.")
     storages: dict[str, ForeignStorage] = {}
 
     def storage(pid: Any) -> ForeignStorage:
@@ -169,11 +201,11 @@ def _read_zip(file: Path, data: memoryview) -> Any:
         if not isinstance(key, str):
             raise TypeError("a storage whose key is no text")
         if key not in storages:
-            window = _member(file.name, data, members[f"{prefix}data/{key}"])
+            window = _member(name, data, members[f"{prefix}data/{key}"])
             storages[key] = ForeignStorage(storage_dtype(kind), window)
         return storages[key]
 
-    value, _ = unpickle(_member(file.name, data, members[names[0]]), source=file.name, storages=storage)
+    value, _ = unpickle(_member(name, data, members[names[0]]), source=name, storages=storage)
     return value
 
 

@@ -103,6 +103,14 @@ def _infer_config(ledger: TensorLedger) -> GeneratorConfig:
     while f"synthesis.b{resolution * 2}.conv1.weight" in ledger and resolution < LARGEST_RESOLUTION:
         resolution *= 2
     if resolution < 8:
+        if (
+            not any(name.startswith("synthesis.b8.") for name in ledger.tensors)
+            and "synthesis.b4.conv1.weight" in ledger
+        ):
+            raise CheckpointError(
+                f"{ledger.source}: a generator must draw 8 px or more; this one is whole and draws 4 px. "
+                f"So small a one is not supported."
+            )
         ledger.shape("synthesis.b8.conv1.weight")
     sizes = [2**i for i in range(2, resolution.bit_length())]
     widths = {r: _axis(ledger, f"synthesis.b{r}.conv1.weight", 0) for r in sizes}

@@ -30,7 +30,12 @@ log = logging.getLogger(__name__)
 CONFIG_FILE = "open_clip_config.json"
 WEIGHTS_FILE = "open_clip_model.safetensors"
 MERGES_FILE = "merges.txt.gz"
-_WORD = re.compile(r"[^\W\d_]+")
+# what a tokenizer never joins: contractions, words, single digits, runs of symbols
+_PIECE = re.compile(
+    r"(?P<known>'(?:s|t|re|ve|m|ll|d)\b|[.,;:!?'\"()-]+|\ba\b)|[^\W\d_]+|\d|(?:[^\w\s]|_)+", re.IGNORECASE
+)
+NUM_BYTES = 512  # the first tokens of a byte-pair vocabulary: every byte, within a word and at its end
+FULL_VOCABULARY = 49_408  # OpenAI's; models of it have seen symbols, numbers and much else
 KEPT_PROMPTS = 256
 _USE_AUTO = 'Use `impl="auto"`.'
 REFUSED = 3  # exit code of ``_CHECK``
@@ -110,10 +115,24 @@ class Clip:
             return unit_vectors(encode_tokens(self.model, tokens.to(self.device)))
 
     def unknown_words(self, text: str) -> list[str]:
-        """Words of a text that the model never saw, in order; empty for models that spell words in pieces."""
-        if not self.whole_words:
+        """Words, numbers and symbols of a text that the model never saw, in order.
+
+        With ``whole_words`` those that are not one token of more than a byte. A small vocabulary of pieces spells any
+        English word; there it is numbers, symbols and other scripts of which it has the bare bytes only. Models of
+        OpenAI's vocabulary count as knowing all.
+        """
+        size = getattr(self.tokenize, "vocab_size", None)
+        if not self.whole_words and (not isinstance(size, int) or size >= FULL_VOCABULARY):
             return []
-        return [word for word in _WORD.findall(text) if len(self.tokenize.encode(word)) > 1]
+        pieces = [found[0] for found in _PIECE.finditer(text) if found["known"] is None]
+        return [piece for piece in pieces if self._is_unknown(piece)]
+
+    def _is_unknown(self, piece: str) -> bool:
+        tokens = self.tokenize.encode(piece)
+        bare = all(token < NUM_BYTES for token in tokens)
+        if self.whole_words:
+            return bare or len(tokens) > 1
+        return bare and not (piece.isascii() and piece.isalpha())
 
     def encode_prompt(self, text: str, templates: Sequence[str]) -> Float[Tensor, "d"]:
         """Unit embedding of a text averaged over templates: normalise each, mean, normalise (CLIP zero-shot).

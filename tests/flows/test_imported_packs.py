@@ -34,7 +34,7 @@ from tests.pipeline.checkpoints.test_official import (
     style_mapper_file,
 )
 
-LEVELS = {"course_mapping": slice(0, 3), "medium_mapping": slice(3, 6), "fine_mapping": slice(6, 8)}  # of 8 rows
+LEVELS = {"course_mapping": slice(0, 4), "medium_mapping": slice(4, 8), "fine_mapping": slice(8, 8)}  # as published
 ROWS = [
     {"name": "Afro", "target": "a face with a hat", "method": "mapper", "strengths": [1.0, 2.0]},
     {"name": "hat", "target": "a face with a red hat", "strength": 3.0, "num_channels": 4},
@@ -51,7 +51,7 @@ def files(theirs: nv.Generator, tmp_path_factory: pytest.TempPathFactory) -> Pat
     """network.pkl, mappers afro.pt and (in StyleSpace) spiky.pt, fs3.npy, celebs.npy whose second latent is broken."""
     folder = tmp_path_factory.mktemp("files")
     nv.save_pickle(folder / "network.pkl", theirs)
-    mapper_file(folder / "afro.pt", *LEVELS)
+    mapper_file(folder / "afro.pt", *LEVELS, size=32)
     layers = [3 * i + k for i in range(4) for k in (-1, 0)][1:]  # in running order, without toRGB: 0, 2, 3, 5, 6, 8, 9
     widths = dict(zip(layers, [layer.weight.shape[1] for layer, _ in conv_layers(theirs)], strict=True))
     style_mapper_file(folder / "spiky.pt", widths)

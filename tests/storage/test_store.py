@@ -146,6 +146,43 @@ def test_uri_of_file_protocol_and_relative_path_is_the_absolute_path(tmp_path, m
     assert Store("out/").uri == Store(f"file://{tmp_path}/out").uri == Store(tmp_path / "out").uri == f"{tmp_path}/out"
 
 
+def test_uri_of_one_place_has_one_spelling(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    place = f"{tmp_path}/\u00fcber uns/a run"
+    spellings = (
+        "~/\u00fcber uns/a run/",
+        f"file://{place}",
+        f"file://{place}//",
+        f"/{place}",
+        f"{tmp_path}//\u00fcber uns/./a run",
+    )
+    assert {Store(uri).uri for uri in spellings} == {place}
+    assert {Store(f"memory://a{x}b{y}").uri for x in ("/", "//") for y in ("", "/", "//")} == {"memory://a/b"}
+    assert Store("s3://bucket//a///b/").uri == "s3://bucket/a/b"
+
+
+@pytest.mark.parametrize(
+    ("uri", "folder", "name"),
+    [
+        ("/tmp/a b/x.npy", "/tmp/a b", "x.npy"),
+        ("/x.npy", "/", "x.npy"),
+        ("file:///x.npy", "/", "x.npy"),
+        ("memory://x.npy", "memory://", "x.npy"),
+        ("memory://a/x.npy", "memory://a", "x.npy"),
+        ("s3://bucket/x.npy", "s3://bucket", "x.npy"),
+    ],
+)
+def test_of_file_splits_folder_and_name(uri, folder, name):
+    assert Store.of_file(uri) == (Store(folder), name)
+
+
+def test_of_file_without_a_folder_is_in_the_current_one(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert Store.of_file("x.npy") == (Store(str(tmp_path)), "x.npy")
+    with pytest.raises(BadUriError, match="must end in its name"):
+        Store.of_file("folder/")
+
+
 def test_uri_of_the_whole_memory_lists_its_children():
     Store("memory://whole").write_bytes("a.bin", b"x")
     assert "whole/a.bin" in Store("memory://").list()

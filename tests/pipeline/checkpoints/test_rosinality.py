@@ -125,3 +125,13 @@ def test_mapping_of_the_usual_learning_rate_draws_no_warning(spread: float, tmp_
             if name.startswith("style.") and name.endswith("weight"):  # training widens or narrows them
                 tensor.mul_(spread)
     assert "mapping_lr" not in read(ro.save_converted(tmp_path / "x.pt", theirs)).notes
+
+
+def test_whole_generator_of_four_pixels_is_named_as_such(tmp_path: Path):
+    with pytest.raises(CheckpointError, match=r"8 px or more; this one is whole and draws 4 px"):
+        read(ro.save_converted(tmp_path / "x.pt", ro.random_generator(4)))
+    cut = ro.random_generator(8).state_dict()
+    cut = {key: value for key, value in cut.items() if not key.startswith("convs.1.")}
+    torch.save({"g_ema": cut}, tmp_path / "y.pt")
+    with pytest.raises(CheckpointError, match="not the whole network"):
+        read(tmp_path / "y.pt")

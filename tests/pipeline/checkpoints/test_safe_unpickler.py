@@ -256,6 +256,8 @@ LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 381673
         (b"404: Not Found\n", "text file .* begins '404: Not Found'.*Download the file again"),
         (b"\x1f\x8b\x08\x00aaaa", "gzip"),
         (b"7z\xbc\xaf\x27\x1c", "7z"),
+        (b"\x89HDF\r\n\x1a\n" + bytes(600) + b"l0/c/W", r"is HDF5 \(Chainer and other tools"),
+        (b"\x89HDF\r\n\x1a\n" + bytes(600) + b"keras_version", "is HDF5 as Keras writes it"),
         (struct.pack("<Q", 2) + b"{}", "safetensors"),
         (b"hello, this is a text file\n", "text file"),
         (b"Forbidden\n", "text file"),
@@ -297,6 +299,9 @@ def test_zip_of_something_else_and_torchscript_are_named(tmp_path: Path):
         archive.writestr("readme.txt", "x")
     with pytest.raises(CheckpointError, match=r"no data.pkl"):
         read_foreign_file(tmp_path / "x.zip")
+    np.savez(tmp_path / "z.npz", a=np.zeros(2), b=np.zeros(3))
+    with pytest.raises(CheckpointError, match=r"is an .npz of 2 arrays \(numpy and Chainer"):
+        read_foreign_file(tmp_path / "z.npz")
     with zipfile.ZipFile(tmp_path / "y.zip", "w") as archive:
         archive.writestr("a/data.pkl", pickle.dumps(1, protocol=2))
         archive.writestr("a/constants.pkl", pickle.dumps(1, protocol=2))

@@ -101,16 +101,36 @@ def test_built_in_packs_has_peeps():
 
 
 def test_clip_names_the_words_it_never_saw(tiny_pack: Pack):
-    assert tiny_pack.clip.unknown_words("face, Wizard hat 9") == ["Wizard"]
+    assert tiny_pack.clip.unknown_words("face, Wizard hat") == ["Wizard"]
 
 
-def test_clip_that_spells_words_in_pieces_knows_them_all(tiny_pack: Pack):
-    clip = tiny_pack.clip
-    clip.whole_words = False
-    try:
-        assert clip.unknown_words("a wizard") == []
-    finally:
-        clip.whole_words = True
+SYMBOLS = [
+    ("a face \U0001f60e", ["\U0001f60e"]),
+    ("\u2605 hat \u2605", ["\u2605", "\u2605"]),
+    ("hat 47", ["4", "7"]),
+    ("a $ face & hat #", ["$", "&", "#"]),
+    ("\u773c\u93e1", ["\u773c\u93e1"]),
+    ('face\'s (a hat), a face: "hat"!', []),
+]
+
+
+@pytest.mark.parametrize(("text", "unknown"), SYMBOLS)
+def test_clip_names_the_numbers_and_symbols_it_never_saw(tiny_pack: Pack, text: str, unknown: list[str]):
+    assert tiny_pack.clip.unknown_words(text) == unknown
+
+
+@pytest.mark.parametrize(("text", "unknown"), [("a wizard", []), *SYMBOLS])
+def test_clip_of_a_small_vocabulary_of_pieces_knows_all_words_but_no_symbols(
+    tiny_pack: Pack, monkeypatch: pytest.MonkeyPatch, text: str, unknown: list[str]
+):
+    monkeypatch.setattr(tiny_pack.clip, "whole_words", False)
+    assert tiny_pack.clip.unknown_words(text) == unknown
+
+
+def test_clip_of_the_full_vocabulary_knows_all(tiny_pack: Pack, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(tiny_pack.clip, "whole_words", False)
+    monkeypatch.setattr(tiny_pack.clip.tokenize, "vocab_size", 49_408)
+    assert tiny_pack.clip.unknown_words("\u2605 7 wizard") == []
 
 
 def test_weights_lie_where_products_repeat_to_the_bit(tiny_pack_uri: str):
