@@ -419,7 +419,7 @@ class Generator(nn.Module):
             layer: 0 to the number of layers.
             since: activations at a lower layer of the same styles, to go on from.
             impl: passed to every kernel.
-            taps: ``winograd_taps()`` for the faster convolutions, without gradients and off by some 1e-5; or none.
+            taps: ``winograd_taps()`` for the faster convolutions, without gradients and off by up to 1e-4; or none.
         Raises:
             ValueError: if ``layer`` is below that of ``since`` or above the number of layers.
         """
