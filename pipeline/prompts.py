@@ -132,7 +132,7 @@ def check_prompts(
     return _checked([Row(f"row {i}", row) for i, row in enumerate(rows, start=1)], source, default_neutral)
 
 
-class _ProblemError(Exception):
+class _ProblemError(PromptError):
     """One thing that is wrong with one row; what the user sees is the ``PromptError`` of the whole list."""
 
 
@@ -197,7 +197,7 @@ def _check_row(row: Mapping[str, Any], default_neutral: str | None) -> tuple[dic
     for key, read in readers.items():
         try:
             fields[key] = read()
-        except _ProblemError as problem:
+        except PromptError as problem:
             problems.append(str(problem))
     target, neutral = (" ".join(str(fields.get(key, key)).lower().split()) for key in ("target", "neutral"))
     if target == neutral:
