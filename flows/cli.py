@@ -22,7 +22,7 @@ from rich.text import Text
 
 from flows.commands import COMMANDS, Command, Request, fill_places
 from flows.engine import ENGINE, Local
-from flows.pack_cli import pack_app
+from flows.pack_cli import pack_app, told
 from flows.parameters import Parameter
 from flows.progress import Bars, Lines
 from pipeline.errors import ParameterError, PipelineError
@@ -166,7 +166,7 @@ def _is_expected(error: BaseException) -> bool:
 
 
 def _one_line(error: BaseException) -> str:
-    text = " ".join(str(error).split())
+    text = told(error)
     if isinstance(error, OSError) and not isinstance(error, PipelineError):
         return f"{text}. Mend what it names (space, rights, connection) and run the same command again."
     return text
@@ -209,14 +209,15 @@ def _run_in_prefect(command: Command, request: Request) -> dict[str, Any]:
 
 def _close(command: Command, request: Request, result: dict[str, Any]) -> None:
     """The last lines: what there is, and where to look."""
-    from flows.summary import print_summary
+    from flows.summary import fate, print_summary
     from storage import Store
 
     if command.name in ("edit-dataset", "report"):
         print_summary(result["run"], console)
     else:
         again = " (nothing to do, it was all there)" if result["shards_skipped"] == result["shards"] else ""
-        console.print(f"{result['rows']:,} rows in {Store(result['run']).uri}/{result['stage']}{again}", soft_wrap=True)
+        uri = Store(result["run"]).uri
+        console.print(f"{result['rows']:,} rows in {uri}/{result['stage']}{again}{fate(uri)}", soft_wrap=True)
     if command.name == "edit-dataset" and result["shards_skipped"] >= result["shards"]:
         console.print("nothing to do: the run is complete and unchanged")
     if command.name == "edit-dataset" and result["failed_prompts"]:

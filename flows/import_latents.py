@@ -9,7 +9,7 @@ from flows.parameters import RUN, RUN_ON, WORKERS, Parameter, Uri, settings_of
 from flows.shards import run_stage
 from pipeline.config import ImportedLatentsConfig
 
-FILE = Parameter("file", Uri, NO_DEFAULT, "w_plus latents: a local .npy, .pt or .pth, [n, rows, 512].")
+FILE = Parameter("file", Uri, NO_DEFAULT, "w_plus latents: path or URI of a .npy, .pt or .pth, [n, rows, 512].")
 
 
 def open_imported_latents(job: Job) -> Work:

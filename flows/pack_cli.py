@@ -15,9 +15,17 @@ PackArgument = Annotated[str, typer.Argument(help="Name of a built-in pack, or f
 
 
 def _fail(error: Exception) -> typer.Exit:
-    """What the user got wrong: one line on stderr, exit code 2."""
-    errors.print(Text("error: ", "bold red") + Text(" ".join(str(error).split())), soft_wrap=True)
+    """What the user got wrong: one line on stderr, or one for each thing in a prompt list; exit code 2."""
+    errors.print(Text("error: ", "bold red") + Text(told(error)), soft_wrap=True)
     return typer.Exit(2)
+
+
+def told(error: BaseException) -> str:
+    """An error's message in one line; that of a prompt list with a line for each of its rows that is wrong."""
+    from pipeline.errors import PromptError
+
+    lines = [" ".join(line.split()) for line in str(error).splitlines()]
+    return ("\n  " if isinstance(error, PromptError) else " ").join(lines)
 
 
 @pack_app.command("show")
@@ -58,7 +66,7 @@ def show_pack(
         ("default strength", f"{about.strength:g}"),
         ("default channels", str(about.num_channels)),
         ("licence", about.licence),
-        *((f"from {name}", _provenance(record)) for name, record in about.imported.items()),
+        *((f"from {name}", _provenance(record, about.generator)) for name, record in about.imported.items()),
         ("where", loaded.store.uri),
         ("digest", loaded.digest),
     ]
@@ -75,23 +83,28 @@ def show_pack(
                 console.print(f"prompt {name!r}: CLIP does not know {', '.join(map(repr, words))}", style="yellow")
         if not any(found.values()):
             console.print(f"CLIP knows every word of the {len(checked)} prompts")
+    elif checked:
+        console.print(f"the {len(checked)} prompts can be read")
 
 
 def _kind(config: Any) -> str:
     return "none" if config is None else config.kind
 
 
-def _provenance(record: dict[str, Any]) -> str:
+def _provenance(record: dict[str, Any], generator: Any) -> str:
     skip = ("format", "sha256", "files", "unused")
-    notes = [_note(k, record, " ") for k, v in record.items() if k not in skip and v is not None]
+    notes = [_note(k, v, generator, " ") for k, v in record.items() if k not in skip and v is not None]
     left = f"{len(record['unused'])} tensors left out"
     return ", ".join([record["format"], *notes, left, f"sha256 {record['sha256'][:12]}..."])
 
 
-def _note(key: str, notes: dict[str, Any], between: str) -> str:
-    """One note of an import; what a pickle records but the pack does not do, says so."""
-    off = key in ("conv_clamp", "num_fp16_res") and notes[key] and notes.get("parity") is None
-    return f"{key}{between}{notes[key]}{' (in the file; off without --parity nvlabs)' if off else ''}"
+def _note(key: str, value: Any, generator: Any, between: str) -> str:
+    """One note of an import; what a pickle records but the pack's generator does not do, says so."""
+    off = key in ("conv_clamp", "num_fp16_res") and value and not getattr(generator, key)
+    kept_by = (
+        "import with --parity nvlabs to keep it" if key == "num_fp16_res" else "import without --parity none to keep it"
+    )
+    return f"{key}{between}{value}{f' (in the file, off in the pack; {kept_by})' if off else ''}"
 
 
 @pack_app.command("import")
@@ -103,7 +116,15 @@ def import_command(
         typer.Option(help="nvlabs, rosinality, e4e, ir_se50, mapper or fs3; by default told from the contents."),
     ] = None,
     label: Annotated[int | None, typer.Option(min=0, help="Class of a class-conditional generator.")] = None,
-    parity: Annotated[str | None, typer.Option(help="nvlabs: keep a pickle's conv_clamp and half precision.")] = None,
+    parity: Annotated[
+        str | None,
+        typer.Option(
+            help="Of a pickle's conv_clamp and half precision, nvlabs keeps both, none neither; else the clamp."
+        ),
+    ] = None,
+    mapping_lr: Annotated[
+        float | None, typer.Option(help="lr_mlp that a rosinality generator was trained with; 0.01 by default.")
+    ] = None,
     name: Annotated[str | None, typer.Option(help="Name of the pack; by default the folder's.")] = None,
     domain: Annotated[str | None, typer.Option(help="What the generator draws.")] = None,
     neutral: Annotated[str | None, typer.Option(help="Neutral text for prompts that give none.")] = None,
@@ -123,6 +144,7 @@ def import_command(
     from pipeline.checkpoints.import_pack import ImportOptions, import_pack
     from pipeline.errors import PipelineError
     from pipeline.machine.memory import give_back_memory
+    from pipeline.packs.pack import Pack
     from storage import StorageError, Store
 
     give_back_memory()
@@ -135,13 +157,15 @@ def import_command(
         raise _fail(ValueError(f"{where}: {problem['msg']}; got {problem['input']!r}.")) from error
     except (PipelineError, StorageError) as error:
         raise _fail(error) from error
+    generator = Pack(store, device="cpu").description.generator
     for report in reports:
         console.print(f"{report.source}: {report.format} -> {', '.join(report.files)}", soft_wrap=True, highlight=False)
         if report.unused:
             console.print(f"  left out on purpose: {_summary(report.unused)}", soft_wrap=True, highlight=False)
         for key, value in report.notes.items():
             if value is not None:
-                console.print(f"  {_note(key, report.notes, ': ')}", soft_wrap=True, highlight=False)
+                style = "yellow" if key == "mapping_lr" and isinstance(value, str) else None  # a warning
+                console.print(f"  {_note(key, value, generator, ': ')}", soft_wrap=True, highlight=False, style=style)
     console.print(f"pack: {store.uri} (look at preview.png)", soft_wrap=True, highlight=False)
 
 

@@ -61,8 +61,7 @@ def open_latents(file: str, pack: Pack, *, sha256: str) -> ForeignTensor:
 def _local_file(file: str) -> tuple[Path | None, str]:
     """The file on this machine, None if it is elsewhere; and its name."""
     store, name = Store.of_file(file)
-    folder = store.local_path()
-    return None if folder is None else folder / name, name
+    return None if "://" in store.uri else Path(store.uri) / name, name
 
 
 def _fetched(file: str) -> bytes:

@@ -109,7 +109,7 @@ def test_help_shows_defaults_as_numbers_and_whose_they_are():
 
 def test_help_keeps_the_brackets_of_a_shape():
     text = " ".join(in_process("import-latents", "--help").replace("\u2502", " ").split())
-    assert "a local .npy, .pt or .pth, [n, rows, 512]." in text
+    assert "path or URI of a .npy, .pt or .pth, [n, rows, 512]." in text
 
 
 def test_prefect_yaml_says_of_each_flow_what_the_command_says():
@@ -185,3 +185,11 @@ def test_another_number_of_latents_in_one_run_is_one_line_that_names_it(tmp_path
 def test_a_module_that_no_command_comes_from_is_not_listed():
     for name in MODULES:
         assert hasattr(importlib.import_module(f"flows.{name}"), name)
+
+
+def test_results_in_memory_are_not_promised_and_those_on_disk_are_named_once(tiny_pack_uri: str, tmp_path: Path):
+    options = ("--pack", tiny_pack_uri, "--num-latents", "1", "--device", "cpu")
+    kept = in_process("sample-latents", "--run", f"{tmp_path}/out/", *options)
+    assert f"1 rows in {tmp_path}/out/latents\n" in kept
+    gone = in_process("sample-latents", "--run", "memory://run/", *options)
+    assert "1 rows in memory://run/latents (in memory only: gone when this process ends" in gone

@@ -12,6 +12,7 @@ from typer.testing import CliRunner, Result
 
 from flows.pack_cli import pack_app
 from tests.pipeline.checkpoints import nvlabs_files as nv
+from tests.pipeline.checkpoints import rosinality_files as ro
 
 
 def pack(*arguments: object) -> Result:
@@ -76,9 +77,13 @@ def test_import_show_and_export(pickle_file: Path, tmp_path: Path):
 
 def test_clamp_and_half_precision_of_a_pickle_say_whether_they_are_on(tmp_path: Path):
     path = nv.save_pickle(tmp_path / "x.pkl", nv.random_generator(16, conv_clamp=256, num_fp16_res=2))
-    off = pack("import", path, "--to", tmp_path / "off")
-    assert "conv_clamp: 256.0 (in the file; off without --parity nvlabs)" in off.output
-    assert "off without --parity" in pack("show", tmp_path / "off").output
+    usual = pack("import", path, "--to", tmp_path / "usual")
+    assert "conv_clamp: 256.0\n" in usual.output
+    assert "clamp_reached: by none of seeds 0 to 3" in usual.output
+    assert "num_fp16_res: 2 (in the file, off in the pack; import with --parity nvlabs to keep it)" in usual.output
+    assert "off in the pack" in pack("show", tmp_path / "usual").output
+    off = pack("import", path, "--to", tmp_path / "off", "--parity", "none")
+    assert "conv_clamp: 256.0 (in the file, off in the pack; import without --parity none to keep it)" in off.output
     on = pack("import", path, "--to", tmp_path / "on", "--parity", "nvlabs")
     assert "conv_clamp: 256.0\n" in on.output
     assert "num_fp16_res: 2\n" in on.output
@@ -135,3 +140,22 @@ def test_show_names_the_words_of_a_prompt_list_that_the_clip_never_saw(tmp_path:
     assert shown.exit_code == 0, shown.output
     assert "prompt 'wizard': CLIP does not know 'wizard'" in shown.output
     assert "prompt 'hat'" not in shown.output
+
+
+def test_show_tells_every_row_of_a_prompt_list_on_a_line_of_its_own(tmp_path: Path):
+    prompts = tmp_path / "prompts.csv"
+    prompts.write_text("name;target;strengths\nhat;a hat;6,5\n;;\ncap;;8\n")
+    shown = pack("show", "peeps", "--prompts", prompts)
+    assert shown.exit_code == 2
+    first, *told = shown.stderr.strip().split("\n  ")
+    assert first.endswith("prompts.csv: 2 things to mend.")
+    assert [line.split(":")[0] for line in told] == ["line 2", "line 4"]
+
+
+def test_import_warns_of_an_unusual_mapping_and_takes_its_rate(tmp_path: Path):
+    path = ro.save_converted(tmp_path / "x.pt", ro.random_generator(8, lr_mlp=0.1))
+    assert "import again with --mapping-lr 0.1" in pack("import", path, "--to", tmp_path / "a").output
+    told = pack("import", path, "--to", tmp_path / "b", "--mapping-lr", "0.1")
+    assert told.exit_code == 0
+    assert "mapping_lr: 0.1\n" in told.output
+    assert pack("import", path, "--to", tmp_path / "c", "--mapping-lr", "0").exit_code == 2

@@ -48,6 +48,11 @@ def test_prompt_id_is_the_same_on_every_machine(name: str, wanted: str):
     assert prompt_id(name) == wanted
 
 
+@pytest.mark.parametrize("name", ["-glasses", "+glasses", "glasses+", "#glasses", "gl\u00e4sses", "\uff47lasses"])
+def test_prompt_id_of_a_name_with_more_than_punctuation_is_never_the_plain_ones(name: str):
+    assert prompt_id(name) not in ("glasses", "gl-sses", "lasses")
+
+
 def test_prompt_ids_names_of_any_script_are_distinct_and_file_safe():
     ids = prompt_ids(NAMES)
     assert len(set(ids)) == len(NAMES)
