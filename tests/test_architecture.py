@@ -9,7 +9,16 @@ from pathlib import Path
 
 import pytest
 
+from tests.architecture_tree import in_page, tree
+
 ROOT = Path(__file__).parent.parent
+LONGEST = {  # modules with one long idea each
+    "pipeline.config": 600,  # every setting stands here, once
+    "pipeline.schemas": 600,  # and every column
+    "pipeline.models.stylegan2": 500,  # one network
+    "pipeline.optimization.mappers": 420,  # one training loop
+    "pipeline.checkpoints.safe_unpickler": 410,  # one pickle machine
+}
 PACKAGES = ("flows", "kernels", "pipeline", "storage")
 MODULES = sorted(
     ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
@@ -69,3 +78,15 @@ def test_nothing_unpickles_code():
                     names = [a.name for a in node.names] + [getattr(node, "module", None) or ""]
                     offenders += [str(path) for n in names if n.split(".")[0] in ("pickle", "dill", "cloudpickle")]
     assert not offenders
+
+
+def test_the_tree_of_the_architecture_page_is_that_of_the_code():
+    assert in_page() == tree(), "run `python -m tests.architecture_tree`"
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_no_module_is_over_400_lines(name: str):
+    path = ROOT / (name.replace(".", "/") + ".py")
+    path = path if path.exists() else ROOT / name.replace(".", "/") / "__init__.py"
+    lines = path.read_text().count("\n")
+    assert lines <= LONGEST.get(name, 400), f"{name} has {lines} lines: another idea, another module"
