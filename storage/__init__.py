@@ -7,6 +7,7 @@ A stage builds its files in memory (``table_bytes``, ``encode_png``, ``arrays_by
 from storage.arrays import arrays_bytes, read_arrays
 from storage.errors import BadUriError, ConflictError, CorruptError, MissingError, StorageError
 from storage.images import IMAGE_TYPE, decode_image, encode_png, image_struct
+from storage.listing import FoundFile, iter_files, join_uri, read_file
 from storage.manifest import (
     OutputRecord,
     ShardManifest,
@@ -18,6 +19,7 @@ from storage.manifest import (
     write_shard,
     write_stage,
 )
+from storage.sorting import SortedRecords
 from storage.store import Store
 from storage.tables import read_metadata, read_table, read_tables, stack, table_bytes, vectors
 
@@ -26,9 +28,11 @@ __all__ = [
     "BadUriError",
     "ConflictError",
     "CorruptError",
+    "FoundFile",
     "MissingError",
     "OutputRecord",
     "ShardManifest",
+    "SortedRecords",
     "StorageError",
     "Store",
     "arrays_bytes",
@@ -37,7 +41,10 @@ __all__ = [
     "encode_png",
     "image_struct",
     "is_done",
+    "iter_files",
+    "join_uri",
     "read_arrays",
+    "read_file",
     "read_stage",
     "read_metadata",
     "read_shard",

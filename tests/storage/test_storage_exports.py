@@ -3,10 +3,10 @@ import sys
 from pathlib import Path
 
 import storage
-from storage import arrays, errors, images, manifest, store, tables
+from storage import arrays, errors, images, listing, manifest, sorting, store, tables
 
 REPOSITORY = Path(__file__).parents[2]
-MODULES = (arrays, errors, images, manifest, store, tables)
+MODULES = (arrays, errors, images, listing, manifest, sorting, store, tables)
 CONSTANTS = {"IMAGE_TYPE"}
 
 
