@@ -7,8 +7,6 @@ Letters: n pair in the batch, l row of w_plus, d w_dim, s style channel, x the o
 """
 
 import hashlib
-import math
-from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -20,7 +18,9 @@ from torch import Tensor
 
 from pipeline.config import OptimizedLatentsConfig
 from pipeline.models.stylegan2 import Generator
+from pipeline.optimization.descent import Descent, Schedule, run_slots
 from pipeline.optimization.edit_loss import EditLoss, EditWeights, SourceEmbeddings, TextTarget, weight_rows
+from pipeline.optimization.space import LatentSpace
 from pipeline.pixels import to_rgb_arrays
 from pipeline.runs.progress import advance
 
@@ -65,17 +65,6 @@ class Outcome:
     error: str | None = None
 
 
-def learning_rate(step: int, num_steps: int, *, peak: float, rampup: float, rampdown: float) -> float:
-    """``peak * (0.5 - 0.5 cos(pi min(1, (1 - t) / rampdown))) * min(1, t / rampup)`` with ``t = step / num_steps``.
-
-    A linear rise from 0 over the first steps, a cosine fall over the last. Source: StyleCLIP's published code, which
-    has it from the projector of StyleGAN2 (Karras et al. 2020).
-    """
-    t = step / num_steps
-    fall = 0.5 - 0.5 * math.cos(math.pi * min(1.0, (1 - t) / rampdown))
-    return peak * fall * min(1.0, t / rampup)
-
-
 def squared_distance(moves: Float[Tensor, "n x"], reduction: Literal["sum", "mean"]) -> Float[Tensor, "n"]:
     """Squares of each row added up, or averaged."""
     return moves.square().sum(dim=1) if reduction == "sum" else moves.square().mean(dim=1)
@@ -87,79 +76,27 @@ def pair_seed(seed: int, latent_id: str, prompt_id: str) -> int:
     return int.from_bytes(digest[:8], "big") >> 1
 
 
-class _Space:
-    """The optimised vector of a space: where it starts, how it becomes styles, which entries may move."""
-
-    def __init__(self, generator: Generator, config: OptimizedLatentsConfig) -> None:
-        self.generator, self.config = generator, config
-        with torch.no_grad():
-            mean = generator.mapping.w_avg.expand(1, generator.space.num_ws, -1)
-            self.mean = self.of_latent(mean)
-        self.movable = torch.ones_like(self.mean)
-        if config.space == "styles":
-            for layer in generator.space.layers:
-                self.movable[layer.slice] = float(not layer.is_torgb)
-
-    def of_latent(self, w_plus: Float[Tensor, "1 l d"]) -> Float[Tensor, "x"]:
-        """A latent as a flat vector of the space."""
-        return (self.generator.styles(w_plus) if self.config.space == "styles" else w_plus).reshape(-1)
-
-    def styles(self, vectors: Float[Tensor, "n x"]) -> Float[Tensor, "n s"]:
-        """Vectors as style vectors."""
-        if self.config.space == "styles":
-            return vectors
-        return self.generator.styles(vectors.view(len(vectors), self.generator.space.num_ws, -1))
-
-    def tied(self, entries: Float[Tensor, "x"]) -> Float[Tensor, "x"]:
-        """Entries as the space allows them: in w the first row's, for all rows."""
-        if self.config.space != "w":
-            return entries
-        rows = entries.view(self.generator.space.num_ws, -1)
-        return rows[:1].expand_as(rows).reshape(-1)
-
-    def of_gradient(self, gradient: Float[Tensor, "x"]) -> Float[Tensor, "x"]:
-        """A gradient as the space allows it: 0 where nothing may move; in w the sum over the rows, for all rows."""
-        if self.config.space != "w":
-            return gradient * self.movable
-        rows = gradient.view(self.generator.space.num_ws, -1)
-        return rows.sum(dim=0).expand_as(rows).reshape(-1)
-
-    def start(self, source: Float[Tensor, "x"], rng: torch.Generator) -> Float[Tensor, "x"]:
-        """Where a pair's search begins."""
-        start = source if self.config.start == "latent" else self.mean
-        if self.config.start_noise == 0:
-            return start.clone()
-        return start + self.config.start_noise * self.noise(source, rng)
-
-    def noise(self, source: Float[Tensor, "x"], rng: torch.Generator) -> Float[Tensor, "x"]:
-        """Noise within the space, of the source's distance from the mean, root mean square over the entries."""
-        scale = (source - self.mean).square().mean().sqrt()
-        return scale * self.tied(torch.randn(source.shape, generator=rng).to(source)) * self.movable
+def start_of(
+    space: LatentSpace, source: Float[Tensor, "x"], rng: torch.Generator, config: OptimizedLatentsConfig
+) -> Float[Tensor, "x"]:
+    """Where a pair's search begins."""
+    start = source if config.start == "latent" else space.mean
+    return start.clone() if config.start_noise == 0 else start + config.start_noise * space.noise(source, rng)
 
 
 class _Slot:
     """A pair at work."""
 
-    def __init__(self, number: int, pair: Pair, source: Tensor, start: Tensor, rng: torch.Generator) -> None:
-        self.number, self.pair, self.source, self.rng = number, pair, source, rng
-        self.vector = start.clone().requires_grad_()
-        self.optimizer = torch.optim.Adam([self.vector], fused=True)
+    def __init__(self, number: int, pair: Pair, source: Tensor, descent: Descent, rng: torch.Generator) -> None:
+        self.number, self.pair, self.source, self.descent, self.rng = number, pair, source, descent, rng
         self.embeddings: SourceEmbeddings
         self.outcome = Outcome()
-        self.best, self.best_loss = start, math.inf
-        self.flat_loss, self.flat_since = math.inf, 0
-        self.step = 0
 
-    def record(self, loss: float, terms: list[float], *, noisy: bool, tolerance: float) -> None:
-        """Note a step's loss, and its vector where none was better; a loss under noise is not the vector's own."""
+    def record(self, loss: float, terms: list[float], *, noisy: bool) -> None:
+        """Note a step's loss; one under noise is not the vector's own."""
         self.outcome.curve.append([loss, *terms])
-        if noisy:
-            return
-        if loss < self.best_loss:
-            self.best, self.best_loss = self.vector.detach().clone(), loss
-            self.outcome.best_step = self.step
-        if loss < self.flat_loss - tolerance:
-            self.flat_loss, self.flat_since = loss, self.step
+        if not noisy:
+            self.descent.record(loss)
 
     def fail(self, error: str) -> Outcome:
         """The pair ends without a vector; its curve stays."""
@@ -168,8 +105,16 @@ class _Slot:
 
     def finish(self, stop: str) -> Outcome:
         """The pair ends with its best vector."""
-        self.outcome.stop, self.outcome.vector = stop, self.best.cpu().numpy()
+        self.outcome.stop, self.outcome.vector = stop, self.descent.best.cpu().numpy()
+        self.outcome.best_step = self.descent.best_step
         return self.outcome
+
+
+def schedule_of(config: OptimizedLatentsConfig) -> Schedule:
+    """The part of the settings that every search has."""
+    return Schedule(
+        config.num_steps, config.learning_rate, config.rampup, config.rampdown, config.tolerance, config.patience
+    )
 
 
 def pair_weights(weights: EditWeights, config: OptimizedLatentsConfig) -> EditWeights:
@@ -201,47 +146,43 @@ def optimize(
     Returns:
         one outcome per pair, in order.
     """
-    space = _Space(generator, config)
+    space = LatentSpace(generator, config.space)
     outcomes = [Outcome() for _ in pairs]
-    waiting, slots = deque(enumerate(pairs)), list[_Slot]()
-    while waiting or slots:
-        fresh: list[_Slot] = []
-        while waiting and len(slots) + len(fresh) < config.batch_size:
-            number, pair = waiting.popleft()
-            fresh += _seat(number, pair, space, config, outcomes, finished)
-        _embed(fresh, space, loss)
-        slots += fresh
-        if slots:
-            ended = _step(slots, space, loss, config)
-            advance(len(slots))
-            for slot, outcome in ended:
-                outcomes[slot.number] = outcome
-                finished(slot.number)
-            gone = {slot.number for slot, _ in ended}
-            slots = [slot for slot in slots if slot.number not in gone]
+
+    def end(number: int, outcome: Outcome) -> None:
+        outcomes[number] = outcome
+        finished(number)
+
+    def seat(numbered: list[tuple[int, Pair]]) -> list[_Slot]:
+        slots = [slot for number, pair in numbered if (slot := _seat(number, pair, space, config, end))]
+        _embed(slots, space, loss)
+        return slots
+
+    def step(slots: list[_Slot]) -> list[_Slot]:
+        ended = _step(slots, space, loss, config)
+        advance(len(slots))
+        for slot, outcome in ended:
+            end(slot.number, outcome)
+        return [slot for slot, _ in ended]
+
+    run_slots(pairs, seat=seat, step=step, batch_size=config.batch_size)
     return outcomes
 
 
 def _seat(
-    number: int,
-    pair: Pair,
-    space: _Space,
-    config: OptimizedLatentsConfig,
-    outcomes: list[Outcome],
-    finished: Callable[[int], None],
-) -> list[_Slot]:
+    number: int, pair: Pair, space: LatentSpace, config: OptimizedLatentsConfig, end: Callable[[int, Outcome], None]
+) -> _Slot | None:
     """A slot for the pair, or none where its latent is unusable."""
     if not bool(torch.isfinite(pair.w_plus).all()):
-        outcomes[number] = Outcome(stop="failed", error=f"latent {pair.latent_id!r} must be finite; it holds NaN.")
-        finished(number)
-        return []
+        end(number, Outcome(stop="failed", error=f"latent {pair.latent_id!r} must be finite; it holds NaN."))
+        return None
     with torch.no_grad():
         source = space.of_latent(pair.w_plus[None].to(space.mean.device))
     rng = torch.Generator().manual_seed(pair_seed(config.seed, pair.latent_id, pair.prompt_id))
-    return [_Slot(number, pair, source, space.start(source, rng), rng)]
+    return _Slot(number, pair, source, Descent(start_of(space, source, rng, config), schedule_of(config)), rng)
 
 
-def _embed(slots: list[_Slot], space: _Space, loss: EditLoss) -> None:
+def _embed(slots: list[_Slot], space: LatentSpace, loss: EditLoss) -> None:
     """Source embeddings of new slots, rendered together and once."""
     if not slots:
         return
@@ -254,12 +195,12 @@ def _embed(slots: list[_Slot], space: _Space, loss: EditLoss) -> None:
 
 
 def _step(
-    slots: list[_Slot], space: _Space, loss: EditLoss, config: OptimizedLatentsConfig
+    slots: list[_Slot], space: LatentSpace, loss: EditLoss, config: OptimizedLatentsConfig
 ) -> list[tuple[_Slot, Outcome]]:
     """One step of every slot; the slots that ended."""
-    vectors = torch.stack([slot.vector for slot in slots])
+    vectors = torch.stack([slot.descent.vector for slot in slots])
     sources = torch.stack([slot.source for slot in slots])
-    noise = [0.0 if _is_last(slot, config) else config.search_noise for slot in slots]
+    noise = [0.0 if slot.descent.is_last else config.search_noise for slot in slots]
     moved = [x + k * space.noise(s.source, s.rng) if k else x for x, s, k in zip(vectors, slots, noise, strict=True)]
     images = space.generator.render(space.styles(torch.stack(moved)))
     identity = [slot.embeddings.identity for slot in slots if slot.embeddings.identity is not None]
@@ -280,39 +221,19 @@ def _step(
     ended: list[tuple[_Slot, Outcome]] = []
     for i, slot in enumerate(slots):
         if not finite[i]:
-            error = f"the loss {FINITE}; it became {losses[i]} at step {slot.step}. Lower the learning rate or weights."
+            step = slot.descent.step
+            error = f"the loss {FINITE}; it became {losses[i]} at step {step}. Lower the learning rate or weights."
             ended.append((slot, slot.fail(error)))
             continue
-        slot.record(losses[i], rows[i], noisy=noise[i] > 0, tolerance=config.tolerance)
-        if config.image_interval and slot.step % config.image_interval == 0:
-            slot.outcome.images.append((slot.step, _picture(images[i].detach())))
-        stop = None if noise[i] else _stop(slot, config)
+        slot.record(losses[i], rows[i], noisy=noise[i] > 0)
+        if config.image_interval and slot.descent.step % config.image_interval == 0:
+            slot.outcome.images.append((slot.descent.step, _picture(images[i].detach())))
+        stop = None if noise[i] else slot.descent.stop
         if stop:
             ended.append((slot, slot.finish(stop)))
         else:
-            _update(slot, space.of_gradient(gradients[i]), config)
+            slot.descent.update(space.of_gradient(gradients[i]))
     return ended
-
-
-def _update(slot: _Slot, gradient: Float[Tensor, "x"], config: OptimizedLatentsConfig) -> None:
-    slot.optimizer.param_groups[0]["lr"] = learning_rate(
-        slot.step, config.num_steps, peak=config.learning_rate, rampup=config.rampup, rampdown=config.rampdown
-    )
-    slot.vector.grad = gradient
-    slot.optimizer.step()
-    slot.step += 1
-
-
-def _is_last(slot: _Slot, config: OptimizedLatentsConfig) -> bool:
-    return slot.step + 1 >= config.num_steps
-
-
-def _stop(slot: _Slot, config: OptimizedLatentsConfig) -> str | None:
-    if _is_last(slot, config):
-        return "steps"
-    if config.patience and slot.step - slot.flat_since >= config.patience:
-        return "flat"
-    return None
 
 
 def _picture(image: Float[Tensor, "3 r r"]) -> UInt8[np.ndarray, "r r 3"]:

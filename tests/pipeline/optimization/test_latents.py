@@ -5,8 +5,9 @@ from torch import Tensor
 
 from pipeline.config import OptimizedLatentsConfig, recommended
 from pipeline.models.sampling import sample_w_plus
+from pipeline.optimization.descent import learning_rate
 from pipeline.optimization.edit_loss import EditLoss, EditWeights, TextTarget, text_target
-from pipeline.optimization.latents import Outcome, Pair, learning_rate, optimize, pair_seed
+from pipeline.optimization.latents import Outcome, Pair, optimize, pair_seed
 from pipeline.packs.pack import Pack
 from pipeline.prompts import check_prompts
 from tests.tolerances import OPTIMIZED
