@@ -1,4 +1,4 @@
-"""Encoders of encoder4editing and pixel2style2pixel: ``{"state_dict", "opts", "latent_avg"}``.
+"""Encoders of encoder4editing, pixel2style2pixel and ReStyle: ``{"state_dict", "opts", "latent_avg"}``.
 
 ``state_dict`` holds ``encoder.*``, which becomes the pack's inverter, and ``decoder.*``, the generator it was trained
 with, which is left in the file.
@@ -17,7 +17,14 @@ from pipeline.checkpoints.tensor_ledger import TensorLedger
 from pipeline.errors import CheckpointError
 from pipeline.models.e4e import E4e, E4eConfig
 
-RESIDUAL = {"Encoder4Editing": True, "GradualStyleEncoder": False}
+RESIDUAL = {
+    "Encoder4Editing": True,
+    "GradualStyleEncoder": False,
+    "ProgressiveBackboneEncoder": True,  # ReStyle's of e4e
+    "BackboneEncoder": False,  # ReStyle's of pSp
+}
+BACKBONES = ("ProgressiveBackboneEncoder", "BackboneEncoder")  # every head reads the coarse level
+RECONSTRUCTION_CHANNELS = 6
 CAR_HEIGHT = 192  # the car encoder is fed 192 x 256 px
 MOST_ROWS = 40
 
@@ -61,19 +68,26 @@ def _config(tensors: Any, options: dict[str, Any], source: str) -> E4eConfig:
         raise CheckpointError(
             f"{source}: an encoder must have style heads 0 to at least 3 without a gap; got {sorted(rows)[:MOST_ROWS]}."
         )
-    first = tensors["input_layer.0.weight"].shape if "input_layer.0.weight" in tensors else ()
-    if len(first) == 4 and first[1] != 3:
-        raise CheckpointError(
-            f"{source}: an encoder must take RGB images (3 channels); this one takes {first[1]}, "
-            f"as ReStyle (6) and pSp's segmentation models do. They are not supported."
-        )
     kind = options.get("encoder_type", "Encoder4Editing")
     if not isinstance(kind, str) or kind not in RESIDUAL:
         got = kind[:40] if isinstance(kind, str) else "no text"
         raise CheckpointError(f"{source}: encoder_type must be one of {', '.join(RESIDUAL)}; got {got}.")
+    first = tensors["input_layer.0.weight"].shape if "input_layer.0.weight" in tensors else ()
+    channels = first[1] if len(first) == 4 else 3
+    if channels != 3 and not (channels == RECONSTRUCTION_CHANNELS and kind in BACKBONES):
+        raise CheckpointError(
+            f"{source}: an encoder must take RGB images (3 channels), or as ReStyle's ({', '.join(BACKBONES)}) an "
+            f"image and its reconstruction (6); this {kind} takes {channels}, as pSp's segmentation models do."
+        )
     dataset = options.get("dataset_type")
     is_car = isinstance(dataset, str) and "car" in dataset
-    return E4eConfig(num_ws=num_ws, residual=RESIDUAL[kind], height=CAR_HEIGHT if is_car else 256)
+    return E4eConfig(
+        num_ws=num_ws,
+        residual=RESIDUAL[kind],
+        height=CAR_HEIGHT if is_car else 256,
+        sees_reconstruction=channels == RECONSTRUCTION_CHANNELS,
+        pyramid=kind not in BACKBONES,
+    )
 
 
 def _latent_avg(tensor: ForeignTensor | None, config: E4eConfig, options: dict[str, Any], source: str) -> Tensor:

@@ -97,6 +97,22 @@ class Clip:
         """Unit embeddings of images that are the model's input as they are; differentiable in the images."""
         return unit_vectors(encode_pixels(self.model, images.to(self.device)))
 
+    def image_tokens(self, images: Float[Tensor, "n 3 h w"]) -> list[Float[Tensor, "n t w"]]:
+        """What the middle blocks of a vision transformer make of images in [-1, 1]; differentiable in the images.
+
+        Of other image encoders the embedding alone, as one token.
+        """
+        visual: Any = getattr(self.model, "visual", None)
+        if not _reads_class_token(visual):
+            return [self.encode_images(images)[:, None]]
+        x = resize_normalize(images.to(self.device), self.image_size, mean=self.mean, std=self.std)
+        x = _embed_patches(visual, x)
+        found = []
+        for block in visual.transformer.resblocks[: max(1, 2 * len(visual.transformer.resblocks) // 3)]:
+            x = block(x)
+            found.append(x)
+        return found
+
     def encode_texts(self, texts: Sequence[str]) -> Float[Tensor, "n d"]:
         """Unit embeddings of texts, each as it stands.
 

@@ -1,7 +1,8 @@
-"""e4e and pSp: an encoder from images to w_plus (Tov et al. 2021; Richardson et al. 2021).
+"""e4e and pSp: an encoder from images to w_plus (Tov et al. 2021; Richardson et al. 2021), and ReStyle's of either.
 
 IR-SE50 body, a feature pyramid of three levels, and one style head per row of w_plus. e4e's first head gives a w for
-all rows and the others add to it; in pSp every head gives its own row. State names follow encoder4editing's.
+all rows and the others add to it; in pSp every head gives its own row. ReStyle's (Alaluf et al. 2021) also see the
+reconstruction so far, and all their heads read the coarse level. State names follow encoder4editing's.
 """
 
 import math
@@ -32,6 +33,10 @@ class E4eConfig(BaseModel):
     residual: bool = Field(default=True, description="Rows are offsets to the first head's w (e4e); off for pSp.")
     height: int = Field(default=256, ge=64, description="Input height in pixels; 192 for the car encoder.")
     width: int = Field(default=256, ge=64, description="Input width in pixels.")
+    sees_reconstruction: bool = Field(
+        default=False, description="The input is an image and its reconstruction, 6 channels, as ReStyle's is."
+    )
+    pyramid: bool = Field(default=True, description="Heads read three levels; off: all the coarse one, as ReStyle's.")
 
 
 class StyleHead(nn.Module):
@@ -64,40 +69,63 @@ class E4e(IrSe50Body):
     latent_avg: Tensor
 
     def __init__(self, config: E4eConfig) -> None:
-        super().__init__()
+        super().__init__(6 if config.sees_reconstruction else 3)
         self.config = config
-        levels = [0 if i < COARSE_ROWS else 1 if i < MIDDLE_ROWS else 2 for i in range(config.num_ws)]
-        self.styles = nn.ModuleList(StyleHead(SPATIAL[level]) for level in levels)
-        self.latlayer1 = nn.Conv2d(256, WIDTH, 1)
-        self.latlayer2 = nn.Conv2d(128, WIDTH, 1)
+        self.styles = nn.ModuleList(StyleHead(SPATIAL[self.level(i)]) for i in range(config.num_ws))
+        if config.pyramid:
+            self.latlayer1 = nn.Conv2d(256, WIDTH, 1)
+            self.latlayer2 = nn.Conv2d(128, WIDTH, 1)
         self.register_buffer("latent_avg", torch.zeros(config.num_ws, WIDTH))
 
-    def pyramid(self, x: Float[Tensor, "n 3 h w"]) -> list[Float[Tensor, "n c h2 w2"]]:
-        """Coarse, middle and fine features: each the one above, upsampled, plus a projection of the body's."""
+    def level(self, row: int) -> int:
+        """The level that a row's head reads: 0 coarse, 1 middle, 2 fine."""
+        if not self.config.pyramid or row < COARSE_ROWS:
+            return 0
+        return 1 if row < MIDDLE_ROWS else 2
+
+    def levels(self, x: Float[Tensor, "n i h w"]) -> list[Float[Tensor, "n c h2 w2"]]:
+        """Coarse, middle and fine features: each the one above, upsampled, plus a projection of the body's.
+
+        Without a pyramid the coarse ones alone.
+        """
+        if not self.config.pyramid:
+            return self.features(x, TAPS[-1:])
         fine, middle, coarse = self.features(x, TAPS)
         p2 = _upsampled(coarse, middle) + self.latlayer1(middle)
         p1 = _upsampled(p2, fine) + self.latlayer2(fine)
         return [coarse, p2, p1]
 
-    def forward(self, x: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n l d"]:
-        """Images of the encoder's own input size, in [-1, 1], to w_plus."""
-        levels = self.pyramid(x)
-        rows = [
-            head(levels[0 if i < COARSE_ROWS else 1 if i < MIDDLE_ROWS else 2]) for i, head in enumerate(self.styles)
-        ]
+    def codes(self, x: Float[Tensor, "n i h w"]) -> Float[Tensor, "n l d"]:
+        """What the heads make of inputs of the encoder's own size: codes relative to the mean, or to the last ones."""
+        levels = self.levels(x)
+        rows = [head(levels[self.level(i)]) for i, head in enumerate(self.styles)]
         if self.config.residual:
             rows = [rows[0], *(rows[0] + row for row in rows[1:])]
-        return torch.stack(rows, dim=1) + self.latent_avg
+        return torch.stack(rows, dim=1)
+
+    def forward(self, x: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n l d"]:
+        """Images of the encoder's own input size, in [-1, 1], to w_plus."""
+        return self.codes(x) + self.latent_avg
 
     def invert(self, images: Float[Tensor, "n 3 r r"]) -> Float[Tensor, "n l d"]:
         """w_plus of images.
 
         Args:
-            images: RGB in [-1, 1], framed as the encoder's training images, any size. They are resized (bilinear,
-                antialiased) until they cover the input, and cut to it around the centre.
+            images: RGB in [-1, 1], framed as the encoder's training images, any size; see ``framed``.
         Returns:
             [n, num_ws, 512].
         """
+        return self(self.framed(images))
+
+    def residual(self, images: Float[Tensor, "n 3 r r"], drawn: Float[Tensor, "n 3 r r"]) -> Float[Tensor, "n l d"]:
+        """What to add to the w_plus that ``drawn`` was rendered from, [n, num_ws, 512]; both images as in ``invert``.
+
+        Source: Alaluf et al. 2021, "ReStyle", Eq. 2.
+        """
+        return self.codes(torch.cat([self.framed(images), self.framed(drawn)], dim=1))
+
+    def framed(self, images: Float[Tensor, "n 3 r r"]) -> Float[Tensor, "n 3 h w"]:
+        """Images resized (bilinear, antialiased) until they cover the input, and cut to it around the centre."""
         wanted = (self.config.height, self.config.width)
         scale = max(wanted[0] / images.shape[2], wanted[1] / images.shape[3])
         size = [max(w, round(s * scale)) for w, s in zip(wanted, images.shape[2:], strict=True)]
@@ -105,7 +133,7 @@ class E4e(IrSe50Body):
         if tuple(images.shape[2:]) != tuple(size):
             x = F.interpolate(images, size=size, mode="bilinear", antialias=True, align_corners=False)
         top, left = ((s - w) // 2 for s, w in zip(size, wanted, strict=True))
-        return self(x[:, :, top : top + wanted[0], left : left + wanted[1]])
+        return x[:, :, top : top + wanted[0], left : left + wanted[1]]
 
 
 def _upsampled(x: Tensor, like: Tensor) -> Tensor:

@@ -75,11 +75,17 @@ class Bottleneck(nn.Module):
 
 
 class IrSe50Body(nn.Module):
-    """First convolution and 24 bottlenecks: the part that e4e shares. One sixteenth of the size comes out."""
+    """First convolution and 24 bottlenecks: the part that e4e shares. One sixteenth of the size comes out.
 
-    def __init__(self) -> None:
+    Args:
+        num_in: channels of the input.
+    """
+
+    def __init__(self, num_in: int = 3) -> None:
         super().__init__()
-        self.input_layer = nn.Sequential(nn.Conv2d(3, 64, 3, padding=1, bias=False), nn.BatchNorm2d(64), nn.PReLU(64))
+        self.input_layer = nn.Sequential(
+            nn.Conv2d(num_in, 64, 3, padding=1, bias=False), nn.BatchNorm2d(64), nn.PReLU(64)
+        )
         units, num_in = [], 64
         for num_out, count in STAGES:
             for i in range(count):
@@ -87,7 +93,7 @@ class IrSe50Body(nn.Module):
                 num_in = num_out
         self.body = nn.Sequential(*units)
 
-    def features(self, x: Float[Tensor, "n 3 h w"], taps: Sequence[int]) -> list[Float[Tensor, "n c h2 w2"]]:
+    def features(self, x: Float[Tensor, "n i h w"], taps: Sequence[int]) -> list[Float[Tensor, "n c h2 w2"]]:
         """Outputs of the bottlenecks numbered ``taps``, in running order."""
         x = self.input_layer(x)
         found = []

@@ -58,12 +58,20 @@ class ResidualEncoder(nn.Module):
         self.summary = nn.Conv2d(widths[-1], _SUMMARY_CHANNELS, 1)
         self.head = nn.Linear(_SUMMARY_CHANNELS * smallest * smallest, outputs)
 
-    def forward(self, images: Float[Tensor, "n 3 r r"]) -> Float[Tensor, "n o"]:
-        """Outputs of images in [-1, 1]; differentiable."""
+    def maps(self, images: Float[Tensor, "n 3 r r"]) -> list[Float[Tensor, "n c h w"]]:
+        """Features of every scale, the finest first, of images in [-1, 1]; differentiable."""
         if images.shape[-1] != self.resolution:
             size = (self.resolution, self.resolution)
             images = F.interpolate(images, size=size, mode="bilinear", antialias=True, align_corners=False)
         x = images.to(memory_format=torch.channels_last)
         x = F.relu(self.stem_norm(self.stem1(F.relu(self.stem0(x)))))
-        x = F.relu(self.summary(self.blocks(x)))
+        found = []
+        for block in self.blocks:
+            x = block(x)
+            found.append(x)
+        return found
+
+    def forward(self, images: Float[Tensor, "n 3 r r"]) -> Float[Tensor, "n o"]:
+        """Outputs of images in [-1, 1]; differentiable."""
+        x = F.relu(self.summary(self.maps(images)[-1]))
         return self.head(x.flatten(1))
