@@ -24,6 +24,8 @@ COLUMNS = (
     *WEIGHTS,
 )
 ORIGINAL = "original"  # prompt_id of unedited images
+PHOTO = "photo"  # prompt_id of the aligned photos that latents were inverted from
+RESERVED = {ORIGINAL: "the unedited image", PHOTO: "the photo that a latent was inverted from"}
 MOST_PROBLEMS = 20  # told in one message
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", flags=re.ASCII | re.IGNORECASE)
 _DECIMAL_COMMA = re.compile(r"[+-]?(\d+|\d{1,3}(\.\d{3})+),\d+", flags=re.ASCII)  # 6,5 and 1.000,5
@@ -147,9 +149,9 @@ def _checked(rows: Sequence[Row], source: str, default_neutral: str | None) -> l
     problems += _repeated(names, [row.where for row in kept])
     ids = prompt_ids(names)
     problems += [
-        (row.where, f"a name must not be {ORIGINAL!r}, which is the unedited image; got {name!r}.")
+        (row.where, f"a name must not be {given!r}, which is {RESERVED[given]}; got {name!r}.")
         for row, name, given in zip(kept, names, ids, strict=True)
-        if given == ORIGINAL
+        if given in RESERVED
     ]
     if problems:
         raise PromptError(_told(source, problems, [row.where for row in rows]))

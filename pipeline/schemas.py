@@ -19,6 +19,7 @@ EDITS_FOLDER = "edits"  # the prompts of edited_latents, in the columns of PROMP
 DIRECTIONS_HASH = "style_directions_hash"  # metadata of edited_latents: which directions it refers to
 VECTOR = pa.list_(FLOAT)  # for a column that holds vectors of two spaces, and so of two lengths
 ATTRIBUTES_TYPE = pa.list_(pa.struct([("attribute", STRING), ("category", STRING), ("probability", FLOAT)]))
+LABELS_TYPE = pa.list_(pa.struct([("name", STRING), ("value", STRING)]))
 
 
 @dataclass(frozen=True)
@@ -111,6 +112,57 @@ LATENTS = Artifact(
         Column("w_plus", None, "w_plus [num_ws, w_dim], row-major; shape in the metadata key w_plus_shape."),
         Column("inversion_error", FLOAT, "Mean absolute pixel error of the reconstruction on [-1, 1]; null for seeds."),
         Column("status", STRING, "ok or failed."),
+        Column("error", STRING, "Why it failed; null where ok."),
+    ),
+)
+
+IMAGE_LISTING = Artifact(
+    "image_listing",
+    (
+        Column("latent_id", STRING, "Name of the latent: the image's path, made safe for file names, and unique."),
+        Column("uri", STRING, "Where the image is, or the table that holds it; empty where its row names none."),
+        Column("relative_path", STRING, "Path below the folder that was listed, or as the table spells it."),
+        Column("row", INT64, "Row of the table that holds the image's bytes, from 0; null for a file."),
+        Column("size", INT64, "Bytes of the file; null where unknown."),
+        Column("version", STRING, "Time of change or entity tag of the file; empty where unknown."),
+        Column("labels", LABELS_TYPE, "The other columns of its table, as text."),
+    ),
+)
+
+INVERTED_IMAGES = Artifact(
+    "inverted_images",
+    (
+        Column("latent_id", STRING, "As in latents."),
+        Column("name", STRING, "The file's own name."),
+        Column("relative_path", STRING, "As in image_listing."),
+        Column("labels", LABELS_TYPE, "As in image_listing."),
+        Column("sha256", STRING, "Of the image's bytes; null where they could not be read."),
+        Column("width", INT32, "Pixels of the upright photo; null where it was not decoded."),
+        Column("height", INT32, "Pixels of the upright photo; null where it was not decoded."),
+        Column("faces", INT32, "Faces found in it; null where none was looked for."),
+        Column("note", STRING, "What else to know, e.g. which of several faces was taken; null for nothing."),
+        Column(
+            "frame",
+            pa.list_(pa.float64()),
+            "Where in the photo the aligned picture lies, in pixels: x and y of its upper left corner, of the way from "
+            "there to the upper right corner, and of the way to the lower left one; null where failed.",
+        ),
+        Column("exif", pa.binary(), "The photo's EXIF block; null unless asked for with keep_exif."),
+        Column("aligned", IMAGE_TYPE, "What the encoder was shown: PNG bytes and file name; null where failed."),
+        Column("reconstruction", IMAGE_TYPE, "What the generator draws from the latent; null where failed."),
+        Column("encoder_error", FLOAT, "Mean absolute pixel error of the code before refinement, on [-1, 1]."),
+        Column("inversion_error", FLOAT, "The same of the latent, as in latents."),
+        Column("perceptual_distance", FLOAT, "Squared distance of unit features, mean of layers and places, 0 to 4."),
+        Column("identity_similarity", FLOAT, "Cosine of identities, -1 to 1; null without such a network."),
+        Column("oracle_agreement", FLOAT, "Share of attributes the oracle sees alike, 0 to 1; null without an oracle."),
+        Column("quality", FLOAT, "1 less half the inversion error, 0 to 1; null where failed."),
+        Column("is_good", pa.bool_(), "Whether the quality is min_quality or more; null where failed."),
+        Column("refine_steps", INT32, "Steps of refinement taken; 0 for none."),
+        Column(
+            "refine_stop", STRING, "Why it ended: steps, flat, target or failed (the code was kept); null for none."
+        ),
+        Column("status", STRING, "ok or failed."),
+        Column("reason", STRING, "One word for why it failed, e.g. not_an_image or no_face; null where ok."),
         Column("error", STRING, "Why it failed; null where ok."),
     ),
 )
@@ -360,6 +412,8 @@ SUMMARY = Artifact(
 
 ARTIFACTS = (
     LATENTS,
+    IMAGE_LISTING,
+    INVERTED_IMAGES,
     STYLE_MOMENTS,
     STYLE_STATISTICS,
     CHANNEL_SUMS,

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from functools import cached_property, lru_cache
 from importlib.resources import files as package_files
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import pyarrow as pa
 import torch
@@ -82,6 +82,11 @@ class PackDescription(BaseModel):
         None, discriminator="kind", description="Inverter; none means the pack has none."
     )
     oracle: OracleConfig | None = Field(None, description="Attribute oracle; none means the pack has none.")
+    align: Literal["ffhq", "center-crop", "none"] = Field(
+        "none",
+        description="How photos are framed before they are inverted: ffhq (around eyes and mouth, as FFHQ is), "
+        "center-crop, or none (they are framed already; the whole image).",
+    )
     imported: dict[str, Any] = Field(
         default_factory=dict, description="How each imported file became part of the pack: source, switches, left out."
     )

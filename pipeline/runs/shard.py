@@ -18,6 +18,7 @@ from storage import Store
 # which command makes an artifact, for messages
 MADE_BY = {
     "latents": "sample-latents",
+    "image_listing": "invert-images",
     "style_statistics": "style-statistics",
     "channel_directions": "channel-directions",
     "screened_directions": "global-directions",

@@ -1,0 +1,1 @@
+"""Images to latents: intake, alignment, encoder, refinement, and back into the photo."""
