@@ -121,7 +121,9 @@ IMAGE_LISTING = Artifact(
     (
         Column("latent_id", STRING, "Name of the latent: the image's path, made safe for file names, and unique."),
         Column("uri", STRING, "Where the image is, or the table that holds it; empty where its row names none."),
-        Column("relative_path", STRING, "Path below the folder that was listed, or as the table spells it."),
+        Column(
+            "relative_path", STRING, "Path below the folder that was listed, or as the table spells it, if it does."
+        ),
         Column("row", INT64, "Row of the table that holds the image's bytes, from 0; null for a file."),
         Column("size", INT64, "Bytes of the file; null where unknown."),
         Column("version", STRING, "Time of change or entity tag of the file; empty where unknown."),

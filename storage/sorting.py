@@ -29,7 +29,14 @@ class SortedRecords:
         self._folder = tempfile.TemporaryDirectory(prefix="styleclip-sort-")
         self._runs: list[Path] = []
         self.count = 0
-        waiting, made = iter(records), 0
+        try:
+            self._sort(iter(records), run_length)
+        except BaseException:
+            self._folder.cleanup()
+            raise
+
+    def _sort(self, waiting: Iterator[Record], run_length: int) -> None:
+        made = 0
         while run := sorted(islice(waiting, run_length)):
             self.count += len(run)
             self._write(f"{made}.jsonl", run)

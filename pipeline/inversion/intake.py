@@ -12,8 +12,8 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageCms, ImageColor
 
-# Formats without interpreters or plug-ins: Pillow would start Ghostscript for EPS
-FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "MPO", "JPEG2000", "PPM", "AVIF", "TGA", "ICO")
+# Formats without interpreters: Pillow would start Ghostscript for EPS; JPEG includes MPO, as phones write it
+FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "JPEG2000", "PPM", "AVIF", "TGA", "ICO")
 MAGIC = {
     b"\xff\xd8\xff": "JPEG",
     b"\x89PNG": "PNG",
@@ -25,6 +25,7 @@ MAGIC = {
     b"\x00\x00\x00\x0cjP": "JPEG 2000",
 }
 HEIC = (b"ftypheic", b"ftypheix", b"ftypmif1", b"ftypmsf1", b"ftyphevc")
+AVIF = (b"ftypavif", b"ftypavis")
 ORIENTATION = 0x0112  # EXIF tag
 TURNS = {  # EXIF orientation to what makes it upright
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -152,6 +153,7 @@ def decode_photo(data: bytes, limits: Limits, *, background: tuple[int, int, int
 
 
 def _opened(data: bytes) -> Image.Image:
+    Image.init()  # all plug-ins: Pillow looks for formats among those it has loaded
     try:
         return Image.open(io.BytesIO(data), formats=FORMATS)
     except BOMBS:
@@ -160,6 +162,7 @@ def _opened(data: bytes) -> Image.Image:
         if data[4:12] in HEIC:
             raise RejectedImageError("not_an_image", "HEIC is not read; save the photo as JPEG or PNG.") from error
         kind = next((name for magic, name in MAGIC.items() if data.startswith(magic)), None)
+        kind = "AVIF" if data[4:12] in AVIF else kind
         if kind is not None:
             raise RejectedImageError(
                 "truncated", f"a {kind} file must be whole; it is cut short or damaged ({len(data)} bytes)."
@@ -188,7 +191,7 @@ def _orientation(image: Image.Image) -> int:
     """As EXIF says; 1 where it says nothing that makes sense."""
     try:
         found = image.getexif().get(ORIENTATION, 1)
-    except DECODE_ERRORS:
+    except (*DECODE_ERRORS, Warning):  # Pillow warns of damaged EXIF
         return 1
     return found if isinstance(found, int) else 1
 

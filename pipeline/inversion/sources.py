@@ -30,7 +30,7 @@ class ImageReference:
     Attributes:
         latent_id: the name of its latent.
         uri: where its bytes are; a table's URI where they stand in it; empty where a row names none.
-        relative_path: its path below what was listed, or as its table spells it.
+        relative_path: its path below what was listed, or as its table spells it; empty where a row gives none.
         row: its row in the table that holds its bytes; None for a file.
         size: its bytes, if known.
         version: what changes when the file does; see ``storage.FoundFile``.
@@ -132,7 +132,7 @@ def _from_tables(images: str, column: str | None) -> Iterator[tuple[str, ...]]:
                 labels = json.dumps(row.labels)
                 place = uri if row.embedded else row.uri
                 # what stands beside a table may change without it; what stands in it may not
-                yield name.casefold(), order, name, place, row.path or name, where, SIZE_UNKNOWN, version, labels
+                yield name.casefold(), order, name, place, row.path, where, SIZE_UNKNOWN, version, labels
 
 
 def _with_ids(by_name: SortedRecords) -> Iterator[tuple[str, ...]]:

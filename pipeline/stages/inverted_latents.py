@@ -328,7 +328,10 @@ def _row(entry: _Entry, config: InvertedLatentsConfig) -> dict[str, Any]:
         if inverted.refined is not None:
             row |= {"refine_steps": len(inverted.refined.curve), "refine_stop": inverted.refined.stop}
     if entry.rejected is not None:
-        row |= {"reason": entry.rejected.reason, "error": f"{reference.relative_path}: {entry.rejected}"}
+        row |= {
+            "reason": entry.rejected.reason,
+            "error": f"{reference.relative_path or reference.latent_id}: {entry.rejected}",
+        }
     return row
 
 
