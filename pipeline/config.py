@@ -423,12 +423,18 @@ class EditedLatentsConfig(StageConfig):
 class DatasetConfig(StageConfig):
     """Rendering of the edits."""
 
-    switches: ClassVar[frozenset[str]] = frozenset({"uint8"})
+    switches: ClassVar[frozenset[str]] = frozenset({"uint8", "paste_back", "feather"})
 
     uint8: Rounding = Field(
         default="round",
         description="How pixels become 8 bits; x * 127.5 + offset, cut.",
         json_schema_extra=NOT_A_PARAMETER,
+    )
+    paste_back: bool = Field(
+        default=False, description="Also write whole photos, with the edited picture pasted back where it was cut out."
+    )
+    feather: float = Field(
+        default=0.1, ge=0, le=0.5, description="Width of a pasted picture's soft edge, in parts of its side."
     )
     images_per_shard: Count = Field(
         default=1_024, description="About how many images a shard holds; latents are never split."
@@ -501,7 +507,9 @@ class InvertedLatentsConfig(StageConfig):
     learning_rate: float = Field(default=0.02, gt=0, le=100, description="Largest learning rate of refinement's Adam.")
     pixel_weight: float = Field(default=1.0, ge=0, description="Weight of the mean absolute pixel difference.")
     perceptual_weight: float = Field(default=0.5, ge=0, description="Weight of the distance of features.")
-    identity_weight: float = Field(default=0.1, ge=0, description="Weight of the identity loss; 0 without such a network.")
+    identity_weight: float = Field(
+        default=0.1, ge=0, description="Weight of the identity loss; 0 without such a network."
+    )
     code_weight: float = Field(default=0.1, ge=0, description="Weight of the mean squared distance to the start.")
     perceptual: Literal["auto", "oracle", "clip"] = Field(
         default="auto", description="Network whose features are compared; auto: the oracle's, else CLIP's."

@@ -52,6 +52,7 @@ class ImageRow:
     """One rendered image with its labels: a row of ``DATASET``. The labels of an original are None.
 
     Where the render failed there is an ``error`` and no ``image``.
+    A photo that a latent was inverted from has a row too, and its path and its own labels stand in all rows of it.
     """
 
     image_id: str
@@ -66,6 +67,8 @@ class ImageRow:
     saturation: float | None = None
     status: str = "ok"
     error: str | None = None
+    source_path: str | None = None
+    labels: Sequence[Mapping[str, str]] | None = None
 
 
 @dataclass(frozen=True)

@@ -348,7 +348,11 @@ DATASET = Artifact(
         Column("image_id", STRING, "latent_id, prompt_id and strength."),
         Column("image", IMAGE_TYPE, "PNG bytes and file name; null where failed."),
         Column("latent_id", STRING, "Latent the image starts from."),
-        Column("prompt_id", STRING, "File-safe name of the prompt; original for the unedited image."),
+        Column(
+            "prompt_id",
+            STRING,
+            "File-safe name of the prompt; original for the unedited image, photo for what it reconstructs.",
+        ),
         Column("prompt", STRING, "Name given in the prompt list; null for the original."),
         Column("target", STRING, "Text of the wanted image; null for the original."),
         Column("neutral", STRING, "Text of the image it starts from; null for the original."),
@@ -361,6 +365,36 @@ DATASET = Artifact(
         ),
         Column("status", STRING, "ok or failed."),
         Column("error", STRING, "Why it failed; null where ok."),
+        Column("source_path", STRING, "Path of the photo the latent was inverted from; null for others."),
+        Column("labels", LABELS_TYPE, "The photo's labels, as its table gave them; null for others."),
+    ),
+)
+
+PASTED_PHOTOS = Artifact(
+    "pasted_photos",
+    (
+        Column("image_id", STRING, "As in the dataset."),
+        Column("image", IMAGE_TYPE, "The whole photo with the edited picture in its place: PNG; null where failed."),
+        Column("latent_id", STRING, "As in the dataset."),
+        Column("prompt_id", STRING, "As in the dataset."),
+        Column("strength", pa.float64(), "As in the dataset."),
+        Column("source_path", STRING, "As in the dataset."),
+        Column("status", STRING, "ok or failed."),
+        Column("error", STRING, "Why it failed, e.g. the photo has changed since; null where ok."),
+    ),
+)
+
+PHOTO_SCORES = Artifact(
+    "photo_scores",
+    (
+        Column("image_id", STRING, "As in the dataset; the reconstruction has a row too."),
+        Column("latent_id", STRING, "As in the dataset."),
+        Column("prompt_id", STRING, "As in the dataset; original for the reconstruction."),
+        Column("strength", pa.float64(), "As in the dataset."),
+        Column("photo_clip_gain", FLOAT, "clip_similarity less that of the photo; null for the reconstruction."),
+        Column("photo_clip_direction", FLOAT, "As clip_direction, of the move away from the photo; null likewise."),
+        Column("photo_pixel_distance", FLOAT, "Mean absolute difference to the aligned photo, on [0, 1]."),
+        Column("photo_identity_similarity", FLOAT, "Cosine of identities with the photo, -1 to 1; null if not seen."),
     ),
 )
 
@@ -430,6 +464,8 @@ ARTIFACTS = (
     MAPPER_CURVES,
     EDITED_LATENTS,
     DATASET,
+    PASTED_PHOTOS,
     SCORES,
+    PHOTO_SCORES,
     SUMMARY,
 )

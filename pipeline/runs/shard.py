@@ -29,6 +29,7 @@ MADE_BY = {
     "edited_latents": "edit-latents",
     "dataset": "render-dataset",
     "scores": "score-edits",
+    "photo_scores": "score-edits",
 }
 
 
@@ -181,14 +182,21 @@ class Input:
         paths = list(self.receipt(shard).outputs)
         return storage.read_tables(self.store, _in_folder(paths, folder or self.stage))
 
-    def slice_table(self, start: int, stop: int) -> pa.Table:
-        """Rows ``start`` up to, not including, ``stop``, reading only the shards that hold them."""
+    def has(self, folder: str) -> bool:
+        """Whether the stage wrote a table of that name too."""
+        return bool(_in_folder(list(self.receipt(0).outputs), folder))
+
+    def slice_table(self, start: int, stop: int, *, folder: str | None = None) -> pa.Table:
+        """Rows ``start`` up to, not including, ``stop``, reading only the shards that hold them.
+
+        ``folder`` as in ``table``; its rows must be one for one those of the stage.
+        """
         parts = []
         shard_rows = _counted_rows(self) if self.shard_rows is None else self.shard_rows
         for shard, (first, end) in enumerate(pairwise(accumulate(shard_rows, initial=0))):
             low, high = max(start, first), min(stop, end)
             if low < high:
-                parts.append(self.shard_table(shard).slice(low - first, high - low))
+                parts.append(self.shard_table(shard, folder=folder).slice(low - first, high - low))
         assert parts, f"{self.stage}: no rows in [{start}, {stop})"
         return pa.concat_tables(parts)
 

@@ -16,6 +16,7 @@ from torch import Tensor
 import storage
 from pipeline.config import DatasetConfig, Rounding
 from pipeline.errors import MissingInputError, PipelineError
+from pipeline.inversion.photos import load_photos, paste_edits, with_photos
 from pipeline.machine.cores import map_on_cores
 from pipeline.models.stylegan2 import Generator
 from pipeline.packs.pack import Pack
@@ -25,7 +26,7 @@ from pipeline.render_checks import render_faults, saturation
 from pipeline.rows import EditedLatentRow, ImageRow, PromptRow, artifact_table, rows_of
 from pipeline.runs.progress import advance
 from pipeline.runs.shard import Input, Made, ShardReport, count_shards, part_path, run_shard, shard_bounds, stage_hash
-from pipeline.schemas import DATASET, DIRECTIONS_HASH, EDITS_FOLDER, PROMPTS, shape_of
+from pipeline.schemas import DATASET, DIRECTIONS_HASH, EDITS_FOLDER, PASTED_PHOTOS, PROMPTS, shape_of
 from pipeline.style_space import StyleSpace
 from storage import Store
 
@@ -187,7 +188,12 @@ def run_dataset_shard(
             )
             for rendered in map_on_cores(partial(_render, pack.generator, config), batches, device=styles.device):
                 rows += rendered
+        photos = load_photos(latents, bounds)
+        rows = with_photos(rows, photos)
         files = {part_path(STAGE, shard): storage.table_bytes(artifact_table(DATASET, rows))}
+        if config.paste_back:
+            pasted = paste_edits(rows, photos, latents, bounds, feather=config.feather)
+            files[part_path(PASTED_PHOTOS.name, shard)] = storage.table_bytes(pasted)
         lost = moved.num_rows - sum(len(of_latent) for of_latent in edits.values())
         failed = sum(row.status == "failed" for row in rows)
         return Made(files, rows=len(rows), failures=table.num_rows - usable.num_rows + lost + failed)

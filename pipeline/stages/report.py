@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 import storage
 from pipeline.config import ReportConfig
 from pipeline.packs.pack import Pack
-from pipeline.prompts import ORIGINAL
+from pipeline.prompts import ORIGINAL, PHOTO
 from pipeline.rows import ImageRow, PromptRow, SummaryRow, artifact_table, rows_of
 from pipeline.runs.shard import Input, Made, ShardReport, run_shard, stage_hash
 from pipeline.schemas import EDITS_FOLDER, SUMMARY
@@ -138,7 +138,9 @@ def _draw_sheet(config: ReportConfig, dataset: Input, prompts: pa.Table) -> UInt
                 wanted.setdefault(row.latent_id, {})[row.prompt_id] = row.image["bytes"]
         if len(wanted) == config.rows:
             break
-    heads = [(ORIGINAL, ORIGINAL), *((row.prompt_id, row.prompt) for row in usable)]
+    photo = [(PHOTO, PHOTO)] if any(PHOTO in of for of in wanted.values()) else []
+    original = (ORIGINAL, "reconstruction" if photo else ORIGINAL)
+    heads = [*photo, original, *((row.prompt_id, row.prompt) for row in usable)]
     columns = [
         Cell(label, [storage.decode_image(of[key]) if key in of else None for of in wanted.values()])
         for key, label in heads

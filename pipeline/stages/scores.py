@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+import pyarrow.compute as pc
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
@@ -19,7 +20,7 @@ from pipeline.machine.cores import map_on_cores
 from pipeline.models.oracle import Oracle
 from pipeline.packs.pack import Pack
 from pipeline.pixels import from_rgb_arrays
-from pipeline.prompts import ORIGINAL, templates
+from pipeline.prompts import ORIGINAL, PHOTO, templates
 from pipeline.render_checks import SATURATED_SHARE
 from pipeline.rows import ImageRow, PromptRow, ScoreRow, artifact_table, rows_of
 from pipeline.runs.progress import advance
@@ -107,7 +108,7 @@ def run_scores_shard(
             for row in rows_of(PromptRow, edited.shard_table(0, folder=EDITS_FOLDER))
             if row.status == "ok"
         }
-        rows = rows_of(ImageRow, dataset.shard_table(shard))
+        rows = rows_of(ImageRow, dataset.shard_table(shard).filter(pc.field("prompt_id") != PHOTO))
         scored = _score_rows(rows, prompts, config, pack)
         advance(len(rows))
         table = artifact_table(SCORES, scored)
