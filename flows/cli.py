@@ -30,6 +30,7 @@ from pipeline.errors import ParameterError, PipelineError
 MODULES = (  # in the order in which `styleclip --help` lists them
     "edit_dataset",
     "sample_latents",
+    "invert_images",
     "import_latents",
     "style_statistics",
     "channel_directions",

@@ -134,6 +134,7 @@ FLOWS = {name: as_flow(command) for name, command in load_commands().items()}
 
 edit_dataset = FLOWS["edit-dataset"]
 sample_latents = FLOWS["sample-latents"]
+invert_images = FLOWS["invert-images"]
 import_latents = FLOWS["import-latents"]
 style_statistics = FLOWS["style-statistics"]
 channel_directions = FLOWS["channel-directions"]

@@ -1,4 +1,4 @@
-"""The whole chain: prompts and seeds in, a scored dataset of edited images out."""
+"""The whole chain: prompts and seeds or photos in, a scored dataset of edited images out."""
 
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -8,6 +8,7 @@ from flows.edit_latents import STRENGTHS, edit_latents
 from flows.engine import ENGINE
 from flows.global_directions import DIRECTIONS, global_directions
 from flows.import_latents import FILE, import_latents
+from flows.invert_images import IMAGES, invert_images
 from flows.optimize_latents import optimize_latents
 from flows.parameters import MODE, PROMPTS, REFERENCE, RUN, RUN_ON, WORKERS, Uri, settings_of
 from flows.prompt_lists import load_prompts
@@ -19,11 +20,13 @@ from flows.train_mappers import train_mappers
 from pipeline.config import (
     DatasetConfig,
     EditDatasetConfig,
+    InvertedLatentsConfig,
     LatentsConfig,
     MappersConfig,
     OptimizedLatentsConfig,
     ScreeningConfig,
 )
+from pipeline.errors import ParameterError, PipelineError
 
 if TYPE_CHECKING:
     from pipeline.packs.pack import Pack
@@ -39,12 +42,22 @@ LATENTS = replace(
     shown="seeds",
 )
 
+PHOTOS = replace(
+    IMAGES,
+    annotation=Uri | None,
+    default=None,
+    description=f"Edit these instead of seeds. {IMAGES.description}",
+    shown="seeds",
+)
+
 
 @command(
-    "The whole chain: prompts and seeds to a scored dataset of edited images.",
+    "The whole chain: prompts and seeds or photos to a scored dataset of edited images.",
     PROMPTS,
     RUN,
     *RUN_ON,
+    PHOTOS,
+    settings_of(InvertedLatentsConfig, only=["image_column", "align", "refine", "min_quality"]),
     LATENTS,
     settings_of(LatentsConfig, only=["num_latents", "first_seed", "psi"]),
     STRENGTHS,
@@ -53,7 +66,7 @@ LATENTS = replace(
     settings_of(ScreeningConfig, only=["renders_per_prompt", "batch_size"]),
     REFERENCE,
     settings_of(LatentsConfig, only=["shard_size"]),
-    settings_of(DatasetConfig, only=["images_per_shard"]),
+    settings_of(DatasetConfig, only=["images_per_shard", "paste_back"]),
     settings_of(EditDatasetConfig),
     settings_of(MappersConfig, only=["num_steps"], names={"num_steps": "mapper_steps"}, method="mapper"),
     settings_of(
@@ -62,7 +75,7 @@ LATENTS = replace(
     WORKERS,
 )
 def edit_dataset(request: Request) -> dict[str, Any]:
-    """Sample or import latents, edit them by each prompt's method, render and score all edits, draw the report.
+    """Latents from seeds, photos or a file, edited by each prompt's method; all edits rendered and scored; a report.
 
     A prompt's method is global (a direction in StyleSpace, the default), mapper (a trained network) or optimize (a
     search per latent). Channel directions come from the run, if ``channel-directions`` was run on it, else from the
@@ -71,6 +84,8 @@ def edit_dataset(request: Request) -> dict[str, Any]:
     """
     from pipeline.reference import reference_named
 
+    if request["images"] is not None and request["latents"] is not None:
+        raise ParameterError("`images` and `latents` cannot be given both: a run edits one set of latents.")
     pack = request.job().open_pack()
     prompts = load_prompts(request["prompts"], neutral=pack.description.neutral)  # a bad list stops before any cost
     methods = {prompt.method for prompt in prompts}
@@ -115,9 +130,21 @@ def _check_directions(request: Request, pack: "Pack") -> None:
 
 
 def _latents(request: Request) -> dict[str, Any]:
+    if request["images"] is not None:
+        return _photos(request)
     if request["latents"] is not None:
         return import_latents(request["latents"], **request.shared_with(import_latents))
     return sample_latents(**request.shared_with(sample_latents))
+
+
+def _photos(request: Request) -> dict[str, Any]:
+    closed = invert_images(request["images"], **request.shared_with(invert_images))
+    if closed["failures"] == closed["rows"]:
+        raise PipelineError(
+            f"at least one image must be fit for editing; of the {closed['rows']} at {request['images']} none is. "
+            f"{request['run']}/inverted_images says why of each."
+        )
+    return closed
 
 
 def _mappers(request: Request, pack: "Pack", prompts: "list[Prompt]") -> list[dict[str, Any]]:

@@ -27,7 +27,35 @@ def open_scores(job: Job) -> Work:
     )
 
 
+def open_photo_scores(job: Job) -> Work:
+    """Scores against photos, by the dataset's shards."""
+    from pipeline.runs.shard import find_input
+    from pipeline.stages import photo_scores as stage
+
+    config, pack = job.config, job.open_pack()
+    dataset = find_input("dataset", *job.stores)
+    return Work(
+        stage=stage.STAGE,
+        num_shards=dataset.num_shards,
+        config_hash=stage.photo_scores_hash(config, pack, dataset),
+        run_shard=lambda shard: stage.run_photo_scores_shard(config, job.store, pack, shard, dataset=dataset),
+        total=dataset.rows,
+        unit="images",
+        facts={"dataset": dataset.config_hash},
+    )
+
+
 @command("CLIP scores of every edited image.", RUN, INPUTS, *RUN_ON, settings_of(ScoresConfig), WORKERS)
 def score_edits(request: Request) -> dict[str, Any]:
-    """Score every edited image against its prompt and its original into RUN/scores. Needs render-dataset."""
-    return run_stage(open_scores, request.job(request.config(ScoresConfig)), workers=request["workers"])
+    """Score every edited image against its prompt and its original into RUN/scores. Needs render-dataset.
+
+    Edits of photos are also scored against the photos themselves, into RUN/photo_scores.
+    """
+    from pipeline.runs.shard import find_optional_input
+    from pipeline.schemas import INVERTED_IMAGES
+
+    job = request.job(request.config(ScoresConfig))
+    latents = find_optional_input("latents", *job.stores)
+    if latents is not None and latents.has(INVERTED_IMAGES.name):
+        run_stage(open_photo_scores, job, workers=request["workers"])
+    return run_stage(open_scores, job, workers=request["workers"])

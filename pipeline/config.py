@@ -467,10 +467,12 @@ class EditDatasetConfig(StageConfig):
 class ImageListingConfig(StageConfig):
     """The images that are to be inverted, by name."""
 
-    images: str = Field(description="The folder, pattern or table that names them.")
-    image_column: str | None = Field(default=None, description="The table's column of images; none guesses by name.")
-    num_images: Count = Field(description="How many there are.")
-    digest: str = Field(description="SHA-256 over names, sizes and times of change.")
+    images: str = Field(description="The folder, pattern or table that names them.", json_schema_extra=NOT_A_PARAMETER)
+    image_column: str | None = Field(
+        default=None, description="The column that was asked for.", json_schema_extra=NOT_A_PARAMETER
+    )
+    num_images: Count = Field(description="How many there are.", json_schema_extra=NOT_A_PARAMETER)
+    digest: str = Field(description="SHA-256 over names, sizes and times of change.", json_schema_extra=NOT_A_PARAMETER)
 
 
 class InvertedLatentsConfig(StageConfig):

@@ -71,7 +71,7 @@ def read_file(uri: str, *, most: int) -> bytes:
             if not stat.S_ISREG(os.stat(path).st_mode):  # to open a pipe would wait for its writer
                 raise MissingError(f"{path} must be a regular file; it is a folder, a pipe or a device.")
             with open(path, "rb") as file:
-                return file.read(most + 1)
+                return file.read(min(most, os.fstat(file.fileno()).st_size) + 1)  # no larger a buffer than needed
         filesystem, target = _filesystem(uri)
         size = filesystem.info(target).get("size")
         if size is not None and size <= most:

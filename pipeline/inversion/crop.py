@@ -151,9 +151,8 @@ def _faded(
 def _inverse(frame: Frame, size: tuple[int, int]) -> tuple[float, float, float, float, float, float]:
     """From the photo to a picture of ``size``."""
     a, b, c, d, e, f = frame.affine(size)
-    matrix = np.linalg.inv(np.array([[a, b], [d, e]]))
-    shift = -matrix @ np.array([c, f])
-    return (*matrix[0].tolist(), float(shift[0]), *matrix[1].tolist(), float(shift[1]))
+    (p, q), (r, t) = np.linalg.inv(np.array([[a, b], [d, e]])).tolist()
+    return p, q, -(p * c + q * f), r, t, -(r * c + t * f)
 
 
 def _mask(

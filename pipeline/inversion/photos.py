@@ -24,7 +24,7 @@ from pipeline.rows import ImageRow
 from pipeline.runs.shard import Input, find_input
 from pipeline.schemas import IMAGE_LISTING, INVERTED_IMAGES, PASTED_PHOTOS
 
-ANY_SIZE = Limits(most_bytes=2**63, most_pixels=2**63, least_side=1)  # they were taken in before
+ANY_SIZE = Limits(most_bytes=2**40, most_pixels=2**40, least_side=1)  # they were taken in before
 Rows = list[dict[str, Any]]
 KEYS = ("image_id", "latent_id", "prompt_id", "strength", "source_path")  # of a pasted photo, from its edit
 

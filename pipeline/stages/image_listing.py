@@ -44,7 +44,7 @@ def run_image_listing(images: str, store: Store, pack: Pack, *, column: str | No
 
 
 def _check_unchanged(config: ImageListingConfig, store: Store) -> None:
-    run = storage.read_run(store, STAGE)
+    run = storage.read_stage(store, STAGE)
     earlier = None if run is None else run["config"]
     if earlier is not None and earlier != config.identity():
         raise PipelineError(

@@ -27,6 +27,7 @@ from pipeline.machine.cores import map_on_cores
 from pipeline.optimization.descent import Schedule
 from pipeline.packs.pack import Pack
 from pipeline.pixels import from_rgb_arrays, to_rgb_arrays
+from pipeline.runs.progress import advance
 from pipeline.runs.shard import Input, Made, ShardReport, count_shards, part_path, run_shard, shard_bounds, stage_hash
 from pipeline.schemas import INVERTED_IMAGES, LATENTS
 from storage import Store
@@ -201,6 +202,7 @@ def run_inverted_latents_shard(
         found = read_images(references, column=config.image_column, most_bytes=config.max_bytes)
         entries = [_take_in(reference, read, config, aligner) for reference, read in found]
         _invert(entries, pack, config, aligner)
+        advance(len(entries))
         return _made(entries, pack, config, shard)
 
     config_hash = inverted_latents_hash(config, pack, listing)
