@@ -24,6 +24,7 @@ PROMPT = {
     "target": "a face with a hat",
     "neutral": "a face",
     "method": "optimize",
+    "strengths": [1.0],
     "status": "ok",
 }
 
