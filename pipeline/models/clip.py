@@ -97,7 +97,7 @@ class Clip:
         """Unit embeddings of images that are the model's input as they are; differentiable in the images."""
         return unit_vectors(encode_pixels(self.model, images.to(self.device)))
 
-    def image_tokens(self, images: Float[Tensor, "n 3 h w"]) -> list[Float[Tensor, "n t w"]]:
+    def image_tokens(self, images: Float[Tensor, "n 3 h w"]) -> list[Float[Tensor, "n t c"]]:
         """What the middle blocks of a vision transformer make of images in [-1, 1]; differentiable in the images.
 
         Of other image encoders the embedding alone, as one token.

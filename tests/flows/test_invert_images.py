@@ -1,0 +1,108 @@
+"""Photos in: the flow alone, from a bucket, and as the start of the whole chain."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import storage
+from flows.edit_dataset import edit_dataset
+from flows.invert_images import invert_images
+from pipeline.errors import ParameterError, PipelineError
+from storage import ConflictError, Store
+from tests.conftest import PROMPT_ROWS
+from tests.pipeline.inversion.pictures import saved, smooth_picture
+from tests.storage.conftest import s3_bucket
+
+__all__ = ["s3_bucket"]
+FILES = {
+    "holiday/IMG 1.png": saved(smooth_picture(40, 60), "PNG"),
+    "x.jpg": saved(smooth_picture(48, 48), "JPEG"),
+    "notes.txt": b"no image",
+}
+
+
+def fill(uri: str) -> str:
+    for name, data in FILES.items():
+        Store(uri).write_bytes(name, data)
+    return uri
+
+
+@pytest.fixture(scope="module")
+def chain(complete_pack_uri: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict, str]:
+    """The whole way: photos, pack and prompts to a scored dataset with pasted photos."""
+    folder = tmp_path_factory.mktemp("photos")
+    images, run = fill(str(folder / "in")), str(folder / "run")
+    result = edit_dataset(
+        PROMPT_ROWS, images=images, run=run, pack=complete_pack_uri, device="cpu", templates="none", paste_back=True
+    )
+    return run, result, images
+
+
+def test_edit_dataset_of_photos_has_photo_reconstruction_and_edits_with_names(chain: tuple[str, dict, str]):
+    run, result, _ = chain
+    frame = pd.read_parquet(f"{run}/dataset")
+    assert len(frame) == result["images"] == 2 * (2 + 3)
+    assert set(frame.latent_id) == {"holiday-IMG-1", "x"}
+    assert set(frame.source_path) == {"holiday/IMG 1.png", "x.jpg"}
+    assert frame.groupby("prompt_id").size().to_dict() == {"photo": 2, "original": 2, "hat": 2, "red-hair": 4}
+    inverted = pd.read_parquet(f"{run}/inverted_images").set_index("relative_path")
+    assert inverted.loc["notes.txt", "reason"] == "not_an_image"
+
+
+def test_edit_dataset_of_photos_scores_against_photo_and_reconstruction(chain: tuple[str, dict, str]):
+    run, _, _ = chain
+    assert len(pd.read_parquet(f"{run}/scores")) == 2 * 3
+    against = pd.read_parquet(f"{run}/photo_scores")
+    assert len(against) == 2 * (1 + 3)
+    assert (against.photo_pixel_distance > 0).all()
+
+
+def test_edit_dataset_of_photos_pastes_edits_back(chain: tuple[str, dict, str]):
+    run, _, _ = chain
+    pasted = pd.read_parquet(f"{run}/pasted_photos")
+    assert len(pasted) == 2 * 3
+    shapes = {storage.decode_image(image["bytes"]).shape for image in pasted.image}
+    assert shapes == {(40, 60, 3), (48, 48, 3)}
+
+
+def test_edit_dataset_of_photos_again_does_nothing(chain: tuple[str, dict, str], complete_pack_uri: str):
+    run, _, images = chain
+    again = edit_dataset(
+        PROMPT_ROWS, images=images, run=run, pack=complete_pack_uri, device="cpu", templates="none", paste_back=True
+    )
+    assert again["shards_skipped"] == again["shards"]
+
+
+def test_invert_images_of_a_bucket_is_as_of_a_folder(s3_bucket: str, tmp_path: Path, tiny_pack_uri: str):
+    found = []
+    for name, images in (("here", str(tmp_path / "in")), ("there", f"{s3_bucket}/{tmp_path.name}/in")):
+        run = str(tmp_path / name)
+        invert_images(fill(images), run=run, pack=tiny_pack_uri, device="cpu")
+        found.append(pd.read_parquet(f"{run}/latents"))
+    for column in ("latent_id", "status", "inversion_error"):
+        assert found[0][column].equals(found[1][column])
+    good = found[0].status == "ok"
+    np.testing.assert_array_equal(np.stack(found[0].w_plus[good]), np.stack(found[1].w_plus[good]))
+
+
+def test_invert_images_with_other_settings_in_the_same_run_is_refused(tmp_path: Path, tiny_pack_uri: str):
+    images, run = fill(str(tmp_path / "in")), str(tmp_path / "run")
+    invert_images(images, run=run, pack=tiny_pack_uri, device="cpu")
+    with pytest.raises(ConflictError):
+        invert_images(images, run=run, pack=tiny_pack_uri, device="cpu", align="center-crop")
+
+
+def test_edit_dataset_without_one_usable_image_says_so(tmp_path: Path, complete_pack_uri: str):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/notes.txt").write_bytes(b"no image")
+    with pytest.raises(PipelineError, match="none is"):
+        edit_dataset(
+            PROMPT_ROWS, images=str(tmp_path / "in"), run=str(tmp_path / "run"), pack=complete_pack_uri, device="cpu"
+        )
+
+
+def test_edit_dataset_of_images_and_latents_is_refused(tmp_path: Path, complete_pack_uri: str):
+    with pytest.raises(ParameterError, match="both"):
+        edit_dataset(PROMPT_ROWS, images="in", latents="x.npy", run=str(tmp_path), pack=complete_pack_uri)
