@@ -517,7 +517,7 @@ class InvertedLatentsConfig(StageConfig):
         default="auto", description="Network whose features are compared; auto: the oracle's, else CLIP's."
     )
     target_error: float = Field(default=0.0, ge=0, description="Pixel error at which refinement has done enough.")
-    tolerance: float = Field(default=1e-4, ge=0, description="A gain of refinement's loss below this counts as none.")
+    tolerance: float = Field(default=1e-5, ge=0, description="A gain of refinement's loss below this counts as none.")
     patience: int = Field(default=30, ge=0, description="Steps without gain that end a refinement; 0 never does.")
     min_quality: float = Field(
         default=0.0, ge=0, le=1, description="Quality, 1 less half the pixel error, that an inversion should have."
