@@ -124,6 +124,21 @@ def test_psp_heads_are_read_as_independent(e4e_file: Path):
     assert not bool(found.state["latent_avg"].any())
 
 
+@pytest.mark.parametrize(("kind", "residual"), [("ProgressiveBackboneEncoder", True), ("BackboneEncoder", False)])
+def test_restyles_encoders_see_their_reconstruction(kind: str, residual: bool, e4e_file: Path, tmp_path: Path):
+    first = torch.randn(64, 6, 3, 3)
+    torch.save({"first": first}, tmp_path / "x.pt")
+    tree = small_tree(e4e_file)
+    state = {k: v for k, v in tree["state_dict"].items() if "latlayer" not in k and "styles.3.convs.8." not in k}
+    state["encoder.input_layer.0.weight"] = read_foreign_file(tmp_path / "x.pt")["first"]
+    found = read_e4e({**tree, "state_dict": state, "opts": {**tree["opts"], "encoder_type": kind}}, source="x")
+    assert found.config == E4eConfig(num_ws=4, residual=residual, sees_reconstruction=True, pyramid=False)
+    assert torch.equal(found.state["input_layer.0.weight"], first)
+    with torch.device("meta"):
+        network = E4e(found.config)
+    network.load_state_dict(found.state, strict=True, assign=True)
+
+
 @pytest.mark.parametrize(("shape", "rows"), [((1, 4, 512), 4), ((512,), 1)])
 def test_latent_avg_of_each_published_shape_is_read(shape: tuple[int, ...], rows: int, e4e_file: Path, tmp_path: Path):
     average = torch.randn(shape)
