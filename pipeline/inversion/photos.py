@@ -110,6 +110,7 @@ def _pasted(
     frame = Frame.of_numbers(photo["frame"])
     found = []
     for key, row in zip(keys, edits, strict=True):
+        assert row.image is not None
         picture = _cut(storage.decode_image(row.image["bytes"]), frame)
         whole = paste_back(pixels, picture, frame, feather=feather)
         image = storage.image_struct(_encoded(whole, photo["exif"]), f"{row.image_id}__pasted.png")
