@@ -6,7 +6,7 @@ A stage builds its files in memory (``table_bytes``, ``encode_png``, ``arrays_by
 
 from storage.arrays import arrays_bytes, read_arrays
 from storage.errors import BadUriError, ConflictError, CorruptError, MissingError, StorageError
-from storage.images import IMAGE_TYPE, decode_image, encode_png, image_struct
+from storage.images import EXTENSIONS, IMAGE_TYPE, ImageFormat, decode_image, encode_image, encode_png, image_struct
 from storage.listing import FoundFile, iter_files, join_uri, read_file
 from storage.manifest import (
     OutputRecord,
@@ -22,13 +22,16 @@ from storage.manifest import (
 from storage.sorting import SortedRecords
 from storage.store import Store
 from storage.tables import read_metadata, read_table, read_tables, stack, table_bytes, vectors
+from storage.webdataset import sample_name, tar_bytes
 
 __all__ = [
+    "EXTENSIONS",
     "IMAGE_TYPE",
     "BadUriError",
     "ConflictError",
     "CorruptError",
     "FoundFile",
+    "ImageFormat",
     "MissingError",
     "OutputRecord",
     "ShardManifest",
@@ -38,6 +41,7 @@ __all__ = [
     "arrays_bytes",
     "config_hash",
     "decode_image",
+    "encode_image",
     "encode_png",
     "image_struct",
     "is_done",
@@ -50,9 +54,11 @@ __all__ = [
     "read_shard",
     "read_table",
     "read_tables",
+    "sample_name",
     "shard_outputs",
     "stack",
     "table_bytes",
+    "tar_bytes",
     "vectors",
     "write_stage",
     "write_shard",

@@ -5,7 +5,7 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from storage import IMAGE_TYPE, CorruptError, decode_image, encode_png, image_struct
+from storage import IMAGE_TYPE, CorruptError, decode_image, encode_image, encode_png, image_struct
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
 
@@ -75,3 +75,20 @@ def test_decode_image_of_a_flipped_byte_raises_corrupt():
 def test_image_struct_is_a_cell_of_image_type():
     cell = image_struct(b"png", "seed-00000042.png")
     assert pa.array([cell], IMAGE_TYPE).to_pylist() == [{"bytes": b"png", "path": "seed-00000042.png"}]
+
+
+@pytest.mark.parametrize(("kind", "pillow"), [("png", "PNG"), ("webp", "WEBP")])
+def test_encode_image_lossless_formats_keep_every_bit(kind, pillow):
+    data = encode_image(PIXELS, kind)
+    assert Image.open(io.BytesIO(data)).format == pillow
+    np.testing.assert_array_equal(decode_image(data), PIXELS)
+
+
+def test_encode_image_jpeg_is_nearer_and_larger_at_higher_quality():
+    smooth = np.tile(np.linspace(0, 255, 64, dtype=np.uint8)[:, None, None], (1, 64, 3))
+    smooth = smooth + np.random.default_rng(0).integers(0, 9, smooth.shape, dtype=np.uint8)
+    low, high = (encode_image(smooth, "jpeg", quality=q) for q in (30, 95))
+    error = [np.abs(decode_image(data).astype(int) - smooth.astype(int)).mean() for data in (low, high)]
+    assert len(low) < len(high)
+    assert error[1] < error[0] < 20
+    assert Image.open(io.BytesIO(high)).format == "JPEG"

@@ -3,11 +3,11 @@ import sys
 from pathlib import Path
 
 import storage
-from storage import arrays, errors, images, listing, manifest, sorting, store, tables
+from storage import arrays, errors, images, listing, manifest, sorting, store, tables, webdataset
 
 REPOSITORY = Path(__file__).parents[2]
-MODULES = (arrays, errors, images, listing, manifest, sorting, store, tables)
-CONSTANTS = {"IMAGE_TYPE"}
+MODULES = (arrays, errors, images, listing, manifest, sorting, store, tables, webdataset)
+CONSTANTS = {"EXTENSIONS", "IMAGE_TYPE", "ImageFormat"}
 
 
 def test_all_names_what_the_modules_define():
