@@ -535,4 +535,63 @@ class InvertedLatentsConfig(StageConfig):
             raise ValueError("`refine` must be 0 or at least 2, as its first step has learning rate 0; got 1")
         if self.start == "mean" and not self.refine:
             raise ValueError("start=mean needs `refine`: the mean latent alone is no inversion; got refine=0")
+
+
+class AcceptRules(StageConfig):
+    """Thresholds an edit must meet; a threshold of none asks nothing, and so does one on a score that is missing."""
+
+    require_hit: bool = Field(default=False, description="The judge must see what the prompt asks for.")
+    reject_already: bool = Field(default=False, description="Leave out edits of faces that showed it before.")
+    min_kept: float | None = Field(default=None, ge=0, le=1, description="Least share of the other attributes kept.")
+    min_identity: float | None = Field(default=None, ge=-1, le=1, description="Least identity similarity.")
+    min_clip_gain: float | None = Field(default=None, ge=-2, le=2, description="Least gain of CLIP similarity.")
+    min_clip_direction: float | None = Field(default=None, ge=-1, le=1, description="Least CLIP direction.")
+    min_judge_probability: float | None = Field(
+        default=None, ge=0, le=1, description="Least probability that the judge gives what the prompt asks for."
+    )
+    max_pixel_distance: float | None = Field(default=None, ge=0, le=1, description="Largest mean pixel difference.")
+
+
+class ExportedDatasetConfig(AcceptRules):
+    """A run as a dataset for training: format, labels, splits and what is accepted."""
+
+    performance_only: ClassVar[frozenset[str]] = frozenset({"batch_size"})
+
+    format: Literal["parquet", "imagefolder", "webdataset", "csv"] = Field(
+        default="parquet", description="parquet, imagefolder and webdataset open with datasets.load_dataset(FOLDER)."
+    )
+    layout: Literal["images", "pairs"] = Field(
+        default="images", description="images: a row per image, originals too; pairs: a row per edit, before and after."
+    )
+    image_format: Literal["png", "webp", "jpeg"] = Field(
+        default="png", description="png and webp keep every bit; jpeg does not."
+    )
+    quality: int = Field(default=95, ge=1, le=100, description="Of JPEG; the others ignore it.")
+    images_per_shard: Count = Field(default=1_000, description="Rows per file, tar shard or folder.")
+    validation_share: float = Field(default=0.1, ge=0, le=1, description="Share of the faces in split validation.")
+    test_share: float = Field(default=0.1, ge=0, le=1, description="Share of the faces in split test.")
+    split_seed: int = Field(default=0, ge=0, le=MAX_SEED, description="Another seed gives another division.")
+    captions: int = Field(default=3, ge=0, le=10, description="Captions of every image, each in other words.")
+    min_caption_probability: float = Field(
+        default=0.5, ge=0, le=1, description="Captions leave out attributes that the judge is less sure of."
+    )
+    phrases: dict[str, dict[str, tuple[str, ...]]] = Field(
+        default_factory=dict,
+        description="Words of the captions by attribute and category, in place of the built-in ones.",
+    )
+    questions: dict[str, dict[str, str]] = Field(
+        default_factory=dict,
+        description="prompt_id to the attribute and category it asks for, e.g. {shades: {accessories: sunglasses}}; "
+        "prompts that are not named here are read by their words.",
+    )
+    keep_rejected: bool = Field(default=True, description="Write rejected edits too, apart, with the reason.")
+    batch_size: Count = Field(default=32, description="Images that the judge reads at a time.")
+
+    @model_validator(mode="after")
+    def _shares_leave_some(self) -> "ExportedDatasetConfig":
+        if self.validation_share + self.test_share > 1:
+            raise ValueError(
+                f"`validation_share` and `test_share` must not exceed 1 together; got {self.validation_share} and "
+                f"{self.test_share}."
+            )
         return self

@@ -4,6 +4,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, fields
 from typing import Any, TypedDict
 
@@ -76,6 +77,7 @@ def write_shard(
     rows: int,
     failures: int,
     files: Mapping[str, bytes],
+    writers: int = 1,
 ) -> ShardManifest:
     """Write a shard's files, then its manifest at ``_shards/{stage}/{shard:05d}.json``.
 
@@ -91,6 +93,7 @@ def write_shard(
         rows: rows in the files.
         failures: rows among them with an error.
         files: content by path, relative to the store.
+        writers: files written at a time: for many small ones, each of which waits for the disk or the network.
     Raises:
         ValueError: if ``stage`` or ``shard`` cannot name a manifest.
         ConflictError: if the shard has a manifest of another config; nothing is written.
@@ -106,8 +109,12 @@ def write_shard(
         outputs={path: _record(data) for path, data in files.items()},
         failures=failures,
     )
-    for path, data in files.items():
-        store.write_bytes(path, data)
+    if writers == 1:
+        for path, data in files.items():
+            store.write_bytes(path, data)
+    else:
+        with ThreadPoolExecutor(writers) as pool:
+            list(pool.map(store.write_bytes, files, files.values()))
     store.write_bytes(_shard_path(stage, shard), _json_bytes(asdict(manifest), "manifest"))
     return manifest
 

@@ -30,6 +30,8 @@ MADE_BY = {
     "dataset": "render-dataset",
     "scores": "score-edits",
     "photo_scores": "score-edits",
+    "labels": "export-dataset",
+    "exported_dataset": "export-dataset",
 }
 
 
@@ -54,11 +56,12 @@ class ShardReport:
 
 @dataclass(frozen=True)
 class Made:
-    """What a shard's computation hands to ``run_shard``: files to write, row and failure counts."""
+    """What a shard's computation hands to ``run_shard``: files to write, row and failure counts, files at a time."""
 
     files: dict[str, bytes]
     rows: int
     failures: int = 0
+    writers: int = 1
 
 
 def stage_hash(stage: str, config: StageConfig, pack: Pack, inputs: Mapping[str, Any] | None = None) -> str:
@@ -97,6 +100,7 @@ def run_shard(
         rows=made.rows,
         failures=made.failures,
         files=made.files,
+        writers=made.writers,
     )
     return ShardReport(stage, shard, made.rows, made.failures, skipped=False)
 

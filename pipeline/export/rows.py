@@ -1,0 +1,206 @@
+"""Rows of an exported dataset: what every image is, shows and scores, without its pixels.
+
+The stage ``labels`` writes them beside the export, the stage ``exported_dataset`` adds the pixels.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from pipeline.config import ExportedDatasetConfig
+from pipeline.export.acceptance import reject_reason
+from pipeline.export.captions import compute_captions, prompt_captions
+from pipeline.export.columns import ARROW, ExportColumn
+from pipeline.export.questions import Question, answer, read_question
+from pipeline.export.splits import split_of
+from pipeline.prompts import ORIGINAL
+
+REJECTED = "rejected"  # the subset of edits that broke a rule
+METHODS = ("none", "global", "mapper", "optimize")
+SCORES_TAKEN = (
+    ("clip_similarity", "Cosine of the edited image and the target text, -1 to 1."),
+    ("clip_gain", "clip_similarity less that of the original image."),
+    ("clip_direction", "Cosine of the image's move and the text's move in CLIP space, -1 to 1."),
+    ("pixel_distance", "Mean absolute difference to the original, on [0, 1]."),
+    ("identity_similarity", "Cosine of the identities of edited and original image, -1 to 1."),
+)
+SUBSET = "subset"  # of a labels row: train, validation, test or rejected
+
+Shown = Mapping[str, tuple[str, float]]  # attribute -> category and probability
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """What the rows of a whole run share.
+
+    Attributes:
+        attributes: the judge's attributes and their categories; empty without one.
+        prompts: rows of the run's edits by prompt_id.
+        questions: what each prompt asks for, by prompt_id; None where no judge can tell.
+        neutral: what every image of the pack shows.
+        sources: photo of a latent, by latent_id; latents of seeds are not in it.
+    """
+
+    attributes: Mapping[str, tuple[str, ...]]
+    prompts: Mapping[str, Mapping[str, Any]]
+    questions: Mapping[str, Question | None]
+    neutral: str
+    sources: Mapping[str, str]
+
+
+def read_questions(
+    config: ExportedDatasetConfig, prompts: Sequence[Mapping[str, Any]], attributes: Mapping[str, tuple[str, ...]]
+) -> dict[str, Question | None]:
+    """What every prompt asks for: the settings' word, else the prompt's own.
+
+    Raises:
+        ValueError: if the settings name a prompt, attribute or category that is not there.
+    """
+    found = {row["prompt_id"]: read_question(row["target"], attributes) for row in prompts}
+    for prompt_id, wanted in config.questions.items():
+        if prompt_id not in found or len(wanted) != 1:
+            raise ValueError(
+                f"`questions` must name one attribute and category for a prompt_id of {sorted(found)}; got "
+                f"{prompt_id!r}: {wanted}."
+            )
+        attribute, category = next(iter(wanted.items()))
+        if category not in attributes.get(attribute, ()):
+            raise ValueError(
+                f"`questions` must name a category that the judge knows, of {dict(attributes)}; got "
+                f"{attribute}: {category} for prompt {prompt_id!r}."
+            )
+        found[prompt_id] = Question(attribute, category)
+    return found
+
+
+def label_name(attribute: str) -> str:
+    """Column of an attribute's category; set apart where the export has a column of that name."""
+    taken = {"image_id", "image", "before", "after", "pair_id", "latent_id", "prompt", "method", "strength", "target"}
+    return f"{attribute}_label" if attribute in taken else attribute
+
+
+def label_columns(facts: RunFacts) -> list[ExportColumn]:
+    """Columns of the export but the pixels, in order."""
+    prompts = (ORIGINAL, *facts.prompts)
+    categories = {name: tuple(known) for name, known in facts.attributes.items()}
+    asked = tuple(facts.attributes)
+    column = ExportColumn
+    columns = [
+        column("image_id", "string", "Unique name: latent, prompt and strength."),
+        column("pair_id", "string", "The same for an original and all edits of it."),
+        column("original_id", "string", "image_id of the original; its own for an original."),
+        column("latent_id", "string", "Latent the image starts from."),
+        column("prompt_id", "label", "The edit's prompt; original for unedited images.", prompts),
+        column("prompt", "string", "Name given in the prompt list; null for originals."),
+        column("target", "string", "Text of the wanted image; null for originals."),
+        column("neutral", "string", "Text of the image it starts from; null for originals."),
+        column("method", "label", "How the edit was found; none for originals.", METHODS),
+        column("strength", "float64", "Standard deviations (global) or multiples of the learnt move; 0: original."),
+        column("captions", "strings", "What the image shows, each time in other words."),
+    ]
+    for name in asked:
+        columns += [
+            column(label_name(name), "label", f"{name} that the judge sees in the image.", categories[name]),
+            column(f"{label_name(name)}_probability", "float32", "Its probability, 0 to 1."),
+            column(f"before_{label_name(name)}", "label", f"{name} that it sees in the original.", categories[name]),
+        ]
+    if asked:
+        columns += [
+            column("judged_attribute", "label", "Multiple choice: the attribute that the prompt asks about.", asked),
+            column("judged_wanted", "string", "The category that the prompt asks for."),
+            column("judged_before", "string", "The judge's answer before the edit."),
+            column("judged_after", "string", "The judge's answer after the edit."),
+            column("judged_probability", "float32", "Probability of the wanted category after the edit, 0 to 1."),
+        ]
+    columns += [
+        column("already", "bool", "The original showed what was asked; null where no judge can tell."),
+        column("hit", "bool", "The edit brought what was asked; null where it was there or no judge can tell."),
+        column("kept", "float32", "Share of the other attributes that stayed, 0 to 1."),
+        *(column(name, "float32", doc) for name, doc in SCORES_TAKEN),
+        column("accept", "bool", "Whether the image meets the rules; originals do."),
+        column("reject_reason", "string", "The rules it breaks; null where accepted."),
+    ]
+    return columns
+
+
+def compute_label_rows(
+    config: ExportedDatasetConfig,
+    facts: RunFacts,
+    images: Sequence[Mapping[str, Any]],
+    scores: Mapping[str, Mapping[str, Any]],
+    originals: Mapping[str, Shown],
+) -> Iterator[dict[str, Any]]:
+    """Rows of some latents' images, in order; each original before its edits.
+
+    Args:
+        config: settings of the export.
+        facts: what the run's rows share.
+        images: rows of the dataset without pixels.
+        scores: rows of the scores by image_id.
+        originals: what the judge sees in the originals, by latent_id; empty without a judge.
+    """
+    for image in images:
+        latent = image["latent_id"]
+        before = originals.get(latent, {})
+        original = image["prompt_id"] == ORIGINAL
+        if original and config.layout == "pairs":
+            continue
+        score = {} if original else scores.get(image["image_id"], {})
+        shown = before if original else _shown(score)
+        row = {
+            "image_id": image["image_id"],
+            "pair_id": latent,
+            "original_id": f"{latent}__{ORIGINAL}",
+            **{key: image[key] for key in ("latent_id", "prompt_id", "prompt", "target", "neutral", "strength")},
+            "method": image["method"] or METHODS[0],
+            **{name: score.get(name) for name, _ in SCORES_TAKEN},
+        }
+        for name in facts.attributes:
+            category, probability = shown.get(name, (None, None))
+            row[label_name(name)], row[f"{label_name(name)}_probability"] = category, probability
+            row[f"before_{label_name(name)}"] = before.get(name, (None, None))[0]
+        question = None if original else facts.questions.get(image["prompt_id"])
+        row |= _verdict(question, before, shown, score)
+        row["captions"] = _captions(config, facts, image, shown, question)
+        reason = None if original else reject_reason(config, row)
+        row |= {"accept": reason is None, "reject_reason": reason}
+        split = split_of(
+            facts.sources.get(latent, latent),
+            validation_share=config.validation_share,
+            test_share=config.test_share,
+            seed=config.split_seed,
+        )
+        yield row | {SUBSET: split if reason is None else REJECTED}
+
+
+def labels_table(columns: Sequence[ExportColumn], rows: Sequence[Mapping[str, Any]]) -> pa.Table:
+    """Label rows as a table, categories by name."""
+    fields = [pa.field(c.name, pa.string() if c.kind == "label" else ARROW[c.kind]) for c in columns]
+    schema = pa.schema([*fields, pa.field(SUBSET, pa.string())])
+    return pa.Table.from_arrays([pa.array([r[f.name] for r in rows], f.type) for f in schema], schema=schema)
+
+
+def _shown(score: Mapping[str, Any]) -> Shown:
+    return {cell["attribute"]: (cell["category"], cell["probability"]) for cell in score.get("attributes") or ()}
+
+
+def _verdict(question: Question | None, before: Shown, after: Shown, score: Mapping[str, Any]) -> dict[str, Any]:
+    """The multiple choice; where the scores say hit, kept or already, they are right."""
+    probability = after[question.attribute][1] if question is not None and after else None
+    found = answer(question, {k: v[0] for k, v in before.items()}, {k: v[0] for k, v in after.items()}, probability)
+    return found | {key: score[key] for key in ("hit", "kept", "already") if score.get(key) is not None}
+
+
+def _captions(
+    config: ExportedDatasetConfig,
+    facts: RunFacts,
+    image: Mapping[str, Any],
+    shown: Shown,
+    question: Question | None,
+) -> list[str]:
+    if not shown:
+        return prompt_captions(config, image["target"] or facts.neutral)
+    first = question.attribute if question is not None else None
+    return compute_captions(config, shown, subject=facts.neutral, first=first, name=image["image_id"])
