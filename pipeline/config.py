@@ -595,3 +595,13 @@ class ExportedDatasetConfig(AcceptRules):
                 f"{self.test_share}."
             )
         return self
+
+
+class GalleryConfig(AcceptRules):
+    """The gallery of a run."""
+
+    thumbnail_size: int = Field(default=160, ge=16, le=1024, description="Pixels of a thumbnail at most.")
+    view_size: int = Field(
+        default=768, ge=16, le=4096, description="Pixels of the closer look at most; no more than the images have."
+    )
+    quality: int = Field(default=88, ge=1, le=100, description="WebP quality of the thumbnails and closer looks.")

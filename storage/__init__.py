@@ -6,7 +6,17 @@ A stage builds its files in memory (``table_bytes``, ``encode_png``, ``arrays_by
 
 from storage.arrays import arrays_bytes, read_arrays
 from storage.errors import BadUriError, ConflictError, CorruptError, MissingError, StorageError
-from storage.images import EXTENSIONS, IMAGE_TYPE, ImageFormat, decode_image, encode_image, encode_png, image_struct
+from storage.images import (
+    EXTENSIONS,
+    IMAGE_TYPE,
+    ImageFormat,
+    decode_image,
+    encode_image,
+    encode_png,
+    encode_preview,
+    image_struct,
+    shrink_image,
+)
 from storage.listing import FoundFile, iter_files, join_uri, read_file
 from storage.manifest import (
     OutputRecord,
@@ -43,6 +53,7 @@ __all__ = [
     "decode_image",
     "encode_image",
     "encode_png",
+    "encode_preview",
     "image_struct",
     "is_done",
     "iter_files",
@@ -56,6 +67,7 @@ __all__ = [
     "read_tables",
     "sample_name",
     "shard_outputs",
+    "shrink_image",
     "stack",
     "table_bytes",
     "tar_bytes",

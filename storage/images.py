@@ -71,6 +71,32 @@ def encode_image(array: np.ndarray, kind: ImageFormat, *, quality: int = 95) -> 
     return buffer.getvalue()
 
 
+def encode_preview(array: np.ndarray, *, quality: int) -> bytes:
+    """The image as lossy WebP, small, for looking at only.
+
+    Args:
+        array: [h, w, 3] uint8, RGB.
+        quality: 1 to 100.
+    """
+    buffer = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(array)).save(buffer, format="WEBP", quality=quality, method=2)
+    return buffer.getvalue()
+
+
+def shrink_image(array: np.ndarray, size: int) -> np.ndarray:
+    """The image at ``size`` pixels of its longer side, by area; as it is if it has no more than that.
+
+    Args:
+        array: [h, w, 3] uint8, RGB.
+        size: pixels.
+    """
+    image = Image.fromarray(array)
+    if max(image.size) <= size:
+        return array
+    image.thumbnail((size, size), Image.Resampling.BOX if max(image.size) % size == 0 else Image.Resampling.LANCZOS)
+    return np.asarray(image)
+
+
 def decode_image(data: bytes) -> np.ndarray:
     """Decode an image of any format that Pillow opens, upright.
 
