@@ -547,7 +547,7 @@ class AcceptRules(StageConfig):
     min_clip_gain: float | None = Field(default=None, ge=-2, le=2, description="Least gain of CLIP similarity.")
     min_clip_direction: float | None = Field(default=None, ge=-1, le=1, description="Least CLIP direction.")
     min_judge_probability: float | None = Field(
-        default=None, ge=0, le=1, description="Least probability that the judge gives what the prompt asks for."
+        default=None, ge=0, le=1, description="Least probability of the judge's answer, whichever it is."
     )
     max_pixel_distance: float | None = Field(default=None, ge=0, le=1, description="Largest mean pixel difference.")
 

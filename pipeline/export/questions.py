@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 STEM = 4  # letters that must agree for ``smile`` to be read in ``smiling``
+CATEGORY_ENDING = 1  # letters at its end in which a category may differ
+ATTRIBUTE_ENDING = 3  # and an attribute: ``clothes`` for ``clothing``
 NEGATIONS = frozenset({"no", "without"})
 NOTHING = "none"  # the category of an attribute that is not there
 
@@ -46,7 +48,7 @@ def read_question(target: str, attributes: Mapping[str, Sequence[str]]) -> Quest
     found: dict[Question, int] = {}
     for attribute, categories in attributes.items():
         context = [w for w in attribute.split("_") if w != "color"]
-        seen = _places(context, words)
+        seen = _places(context, words, ending=ATTRIBUTE_ENDING)
         for category in categories:
             if category == NOTHING:
                 if seen and min(seen) > 0 and words[min(seen) - 1] in NEGATIONS:
@@ -75,7 +77,7 @@ def answer(
         question: what the prompt asks for; None where no judge can tell.
         before: the original's category of every attribute, as the judge sees it; empty without a judge.
         after: the edited image's.
-        probability: of the category that the judge sees after; that of the wanted one where they agree.
+        probability: of the judge's answer after the edit, 0 to 1.
     Returns:
         ``judged_*``, ``already``, ``hit`` (null where it showed already what was asked) and ``kept``, the share of the
         other attributes that stayed.
@@ -91,25 +93,25 @@ def answer(
         "judged_wanted": question.wanted,
         "judged_before": old,
         "judged_after": new,
-        "judged_probability": probability if right or probability is None else 1.0 - probability,
+        "judged_probability": probability,
         "already": already,
         "hit": None if already else right,
         "kept": sum(before[name] == after[name] for name in others) / len(others) if others else None,
     }
 
 
-def _places(wanted: Sequence[str], words: Sequence[str]) -> list[int]:
+def _places(wanted: Sequence[str], words: Sequence[str], *, ending: int = CATEGORY_ENDING) -> list[int]:
     """Where the words stand; [] unless all are there."""
     found = []
     for want in wanted:
-        places = [i for i, word in enumerate(words) if _same(want, word)]
+        places = [i for i, word in enumerate(words) if _same(want, word, ending)]
         if not places:
             return []
         found.append(places[0])
     return found
 
 
-def _same(want: str, word: str) -> bool:
+def _same(want: str, word: str, ending: int) -> bool:
     if want == word or word in (f"{want}s", f"{want}es"):
         return True
     shared = 0
@@ -117,4 +119,4 @@ def _same(want: str, word: str) -> bool:
         if a != b:
             break
         shared += 1
-    return shared >= max(STEM, len(want) - 1)
+    return shared >= max(STEM, len(want) - ending)

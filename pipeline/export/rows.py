@@ -112,7 +112,7 @@ def label_columns(facts: RunFacts) -> list[ExportColumn]:
             column("judged_wanted", "string", "The category that the prompt asks for."),
             column("judged_before", "string", "The judge's answer before the edit."),
             column("judged_after", "string", "The judge's answer after the edit."),
-            column("judged_probability", "float32", "Probability of the wanted category after the edit, 0 to 1."),
+            column("judged_probability", "float32", "Probability of that answer, 0 to 1."),
         ]
     columns += [
         column("already", "bool", "The original showed what was asked; null where no judge can tell."),
