@@ -575,6 +575,11 @@ class ExportedDatasetConfig(AcceptRules):
     min_caption_probability: float = Field(
         default=0.5, ge=0, le=1, description="Captions leave out attributes that the judge is less sure of."
     )
+    probabilities: bool = Field(
+        default=False,
+        description="Have the judge read every edit again for the probability of each attribute, where the scores do "
+        "not hold it; takes about an eighth of the time of rendering.",
+    )
     phrases: dict[str, dict[str, tuple[str, ...]]] = Field(
         default_factory=dict,
         description="Words of the captions by attribute and category, in place of the built-in ones.",

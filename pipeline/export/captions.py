@@ -79,7 +79,7 @@ ATTEMPTS = 40  # tries for another caption before fewer are given
 
 def compute_captions(
     config: ExportedDatasetConfig,
-    shown: Mapping[str, tuple[str, float]],
+    shown: Mapping[str, tuple[str, float | None]],
     *,
     subject: str,
     first: str | None,
@@ -89,7 +89,7 @@ def compute_captions(
 
     Args:
         config: how many, from what probability on, and whose words.
-        shown: attribute to category and probability.
+        shown: attribute to category and its probability; None counts as sure.
         subject: what every image shows, such as ``a face``.
         first: the attribute that was edited, which every caption names if it shows anything; None for originals.
         name: of the image; the seed of the choice.
@@ -99,7 +99,8 @@ def compute_captions(
     phrases = {}
     for attribute, (category, probability) in shown.items():
         words = _phrases(config, attribute, category)
-        if words and (probability >= config.min_caption_probability or attribute == first):
+        sure = probability is None or probability >= config.min_caption_probability
+        if words and (sure or attribute == first):
             phrases[attribute] = words
     dice = random.Random(hashlib.sha256(name.encode()).digest())
     captions: list[str] = []

@@ -3,7 +3,7 @@
 The stage ``labels`` writes them beside the export, the stage ``exported_dataset`` adds the pixels.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,7 +28,7 @@ SCORES_TAKEN = (
 )
 SUBSET = "subset"  # of a labels row: train, validation, test or rejected
 
-Shown = Mapping[str, tuple[str, float]]  # attribute -> category and probability
+Shown = Mapping[str, tuple[str, float | None]]  # attribute -> category and its probability, None where not recorded
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ def label_columns(facts: RunFacts) -> list[ExportColumn]:
     for name in asked:
         columns += [
             column(label_name(name), "label", f"{name} that the judge sees in the image.", categories[name]),
-            column(f"{label_name(name)}_probability", "float32", "Its probability, 0 to 1."),
+            column(f"{label_name(name)}_probability", "float32", "Its probability; null where not recorded."),
             column(f"before_{label_name(name)}", "label", f"{name} that it sees in the original.", categories[name]),
         ]
     if asked:
@@ -130,7 +130,7 @@ def compute_label_rows(
     facts: RunFacts,
     images: Sequence[Mapping[str, Any]],
     scores: Mapping[str, Mapping[str, Any]],
-    originals: Mapping[str, Shown],
+    seen: Mapping[str, Shown],
 ) -> Iterator[dict[str, Any]]:
     """Rows of some latents' images, in order; each original before its edits.
 
@@ -139,16 +139,17 @@ def compute_label_rows(
         facts: what the run's rows share.
         images: rows of the dataset without pixels.
         scores: rows of the scores by image_id.
-        originals: what the judge sees in the originals, by latent_id; empty without a judge.
+        seen: what the judge sees in the originals, and in other images that it was shown, by image_id; empty without
+            a judge.
     """
     for image in images:
         latent = image["latent_id"]
-        before = originals.get(latent, {})
+        before = seen.get(f"{latent}__{ORIGINAL}", {})
         original = image["prompt_id"] == ORIGINAL
         if original and config.layout == "pairs":
             continue
         score = {} if original else scores.get(image["image_id"], {})
-        shown = before if original else _shown(score)
+        shown = before if original else seen.get(image["image_id"]) or _shown(score, facts.attributes)
         row = {
             "image_id": image["image_id"],
             "pair_id": latent,
@@ -182,15 +183,35 @@ def labels_table(columns: Sequence[ExportColumn], rows: Sequence[Mapping[str, An
     return pa.Table.from_arrays([pa.array([r[f.name] for r in rows], f.type) for f in schema], schema=schema)
 
 
-def _shown(score: Mapping[str, Any]) -> Shown:
-    return {cell["attribute"]: (cell["category"], cell["probability"]) for cell in score.get("attributes") or ()}
+def _shown(score: Mapping[str, Any], attributes: Iterable[str]) -> Shown:
+    """What the scores say the judge saw: with probabilities where they hold them, else its answers alone."""
+    if score.get("attributes"):
+        return {cell["attribute"]: (cell["category"], cell["probability"]) for cell in score["attributes"]}
+    seen = {name: score.get(f"after_{name}") for name in attributes}
+    return {name: (category, None) for name, category in seen.items() if category is not None}
 
 
 def _verdict(question: Question | None, before: Shown, after: Shown, score: Mapping[str, Any]) -> dict[str, Any]:
-    """The multiple choice; where the scores say hit, kept or already, they are right."""
-    probability = after[question.attribute][1] if question is not None and after else None
+    """The multiple choice; where the scores judge it themselves, they are right."""
+    question = _scored_question(score.get("wants"), before) or question
+    if question is not None and not (question.attribute in before and question.attribute in after):
+        question = None  # the attribute cannot be seen in one of the two
+    probability = after[question.attribute][1] if question is not None else None
     found = answer(question, {k: v[0] for k, v in before.items()}, {k: v[0] for k, v in after.items()}, probability)
-    return found | {key: score[key] for key in ("hit", "kept", "already") if score.get(key) is not None}
+    found |= {key: score[key] for key in ("hit", "kept", "already") if key in score}
+    if found["judged_probability"] is None:
+        found["judged_probability"] = score.get("target_score")
+    return found
+
+
+def _scored_question(wants: str | None, attributes: Iterable[str]) -> Question | None:
+    """The first wish of the scores' ``wants``, such as ``accessories=glasses|sunglasses;head!=hat``."""
+    if not wants:
+        return None
+    attribute, _, wanted = wants.split(";")[0].partition("=")
+    name, excluded = attribute.rstrip("!"), attribute.endswith("!")
+    words = wanted.replace("|", " or ")
+    return Question(name, f"not {words}" if excluded else words) if name in attributes else None
 
 
 def _captions(

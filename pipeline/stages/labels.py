@@ -68,8 +68,11 @@ def run_labels_shard(
     def make() -> Made:
         table = dataset.shard_table(shard)
         found = {row["image_id"]: row for row in scores.shard_table(shard).to_pylist()}
-        originals = table.filter(pc.field("prompt_id") == ORIGINAL)
-        shown = read_images(config, pack, originals.to_pylist())
+        recorded = any(row.get("attributes") for row in found.values())
+        to_read = table
+        if recorded or not config.probabilities:
+            to_read = table.filter(pc.field("prompt_id") == ORIGINAL)
+        shown = read_images(config, pack, to_read.select(["image_id", "image"]).to_pylist())
         images = table.drop_columns("image").to_pylist()
         rows = list(compute_label_rows(config, facts, images, found, shown))
         labelled = labels_table(label_columns(facts), rows)
@@ -80,7 +83,7 @@ def run_labels_shard(
 
 
 def read_images(config: ExportedDatasetConfig, pack: Pack, rows: list[dict[str, Any]]) -> Mapping[str, Shown]:
-    """What the pack's judge sees in images, by latent_id; empty where the pack has none."""
+    """What the pack's judge sees in images, by image_id; empty where the pack has none."""
     if pack.description.oracle is None:
         return {}
     device = torch.device(pack.device)
@@ -90,11 +93,11 @@ def read_images(config: ExportedDatasetConfig, pack: Pack, rows: list[dict[str, 
         pixels = torch.stack([from_rgb_arrays(storage.decode_image(r["image"]["bytes"])[None])[0] for r in batch])
         with torch.no_grad():
             probabilities = pack.oracle.probabilities(pixels.to(device))
-        shown: dict[str, dict[str, tuple[str, float]]] = {row["latent_id"]: {} for row in batch}
+        shown: dict[str, dict[str, tuple[str, float]]] = {row["image_id"]: {} for row in batch}
         for attribute, categories in pack.oracle.config.attributes.items():
             largest, number = probabilities[attribute].max(dim=1)
             for row, p, k in zip(batch, largest.tolist(), number.tolist(), strict=True):
-                shown[row["latent_id"]][attribute] = (categories[k], p)
+                shown[row["image_id"]][attribute] = (categories[k], p)
         return dict(shown)
 
     seen: dict[str, Shown] = {}

@@ -7,6 +7,8 @@ from hypothesis import strategies as st
 from pipeline.config import ExportedDatasetConfig
 from pipeline.export.acceptance import reject_reason
 from pipeline.export.captions import compute_captions, prompt_captions
+from pipeline.export.questions import Question
+from pipeline.export.rows import RunFacts, compute_label_rows
 from pipeline.export.splits import split_of
 
 SHOWN = {"head": ("bald", 0.99), "accessories": ("glasses", 0.9), "skin": ("dark", 0.95), "hair_color": ("red", 0.2)}
@@ -81,3 +83,32 @@ def test_captions_without_a_judge_repeat_the_prompt_in_other_forms():
     found = prompt_captions(ExportedDatasetConfig(captions=3), "a face with a hat")
     assert len(set(found)) == 3
     assert all("a face with a hat" in c for c in found)
+
+
+def scored_row(score: dict) -> dict:
+    attributes = {"head": ("bald", "hat"), "skin": ("pale", "dark")}
+    prompts = {"hat": {"prompt_id": "hat", "target": "a hat"}}
+    facts = RunFacts(attributes, prompts, {"hat": Question("head", "hat")}, "a face", {})
+    image = {"image_id": "a__hat__1", "latent_id": "a", "prompt_id": "hat", "prompt": "hat", "method": "global"}
+    image |= {"target": "a hat", "neutral": "a face", "strength": 1.0}
+    seen = {"a__original": {"head": ("bald", 0.9), "skin": ("pale", 0.9)}}
+    return next(compute_label_rows(ExportedDatasetConfig(), facts, [image], {"a__hat__1": score}, seen))
+
+
+def test_labels_take_the_judges_answers_from_either_form_of_the_scores():
+    cells = [
+        {"attribute": "head", "category": "hat", "probability": 0.8},
+        {"attribute": "skin", "category": "dark", "probability": 0.7},
+    ]
+    listed = scored_row({"attributes": cells})
+    assert (listed["head"], listed["head_probability"], listed["hit"], listed["kept"]) == ("hat", 0.8, True, 0.0)
+    answers = {"after_head": "hat", "after_skin": "dark", "target_score": 0.6}
+    in_columns = scored_row({**answers, "hit": None, "already": None, "kept": 0.5, "wants": "skin!=pale"})
+    assert (in_columns["head"], in_columns["head_probability"]) == ("hat", None)
+    assert (in_columns["hit"], in_columns["kept"], in_columns["judged_probability"]) == (None, 0.5, 0.6)
+    assert (in_columns["judged_attribute"], in_columns["judged_wanted"]) == ("skin", "not pale")
+
+
+def test_labels_of_an_attribute_that_cannot_be_seen_are_null():
+    row = scored_row({"after_head": None, "after_skin": "dark"})
+    assert (row["head"], row["skin"], row["judged_attribute"], row["hit"]) == (None, "dark", None, None)
