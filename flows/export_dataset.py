@@ -1,0 +1,187 @@
+"""A run as a dataset for training: labels, then parts in the format that is asked for, then the card."""
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from flows.commands import Request, command
+from flows.engine import ENGINE
+from flows.jobs import Job, Work
+from flows.parameters import INPUTS, RUN, RUN_ON, WORKERS, Parameter, Uri, settings_of
+from flows.shards import run_stage
+from pipeline.config import ExportedDatasetConfig
+from pipeline.errors import ParameterError
+
+if TYPE_CHECKING:
+    from pipeline.export.rows import RunFacts
+    from pipeline.runs.shard import Input
+
+WORK = "_work"  # what an export is made from, beside it: readers pass over it
+FROM = replace(RUN, description="Folder or fsspec URI of the run to export. Needs score-edits.")
+TO = Parameter("to", Uri, ..., "Folder or fsspec URI of the export; a folder of its own.", place=True)
+SETTINGS = Parameter(
+    "settings",
+    Uri | None,
+    None,
+    "YAML file with settings of the export, those that are no options (questions, phrases) among them; what it says "
+    "wins over the options.",
+    shown="none",
+)
+
+
+def find_sources(job: Job) -> "dict[str, Input]":
+    """What an export reads: the run is the job's ``inputs``, another run to read from its option ``also``."""
+    from pipeline.runs.shard import find_input
+    from storage import Store
+
+    assert job.inputs is not None
+    also = job.options.get("also")
+    stores = (Store(job.inputs), None if also is None else Store(also))
+    return {stage: find_input(stage, *stores) for stage in ("dataset", "scores", "edited_latents", "latents")}
+
+
+def facts_of(job: Job, sources: "dict[str, Input]", *, photos: bool = False) -> "RunFacts":
+    """What the rows of the run share; ``photos`` reads the latents to say which come from one photo."""
+    from pipeline.stages.labels import load_run_facts
+
+    latents = sources["latents"] if photos else None
+    return load_run_facts(job.config, job.open_pack(), sources["edited_latents"], latents)
+
+
+def open_labels(job: Job) -> Work:
+    """Labels, by the dataset's shards."""
+    from pipeline.stages import labels as stage
+
+    config, pack, sources = job.config, job.open_pack(), find_sources(job)
+    dataset, scores = sources["dataset"], sources["scores"]
+    facts = facts_of(job, sources, photos=True)
+    return Work(
+        stage=stage.STAGE,
+        num_shards=dataset.num_shards,
+        config_hash=stage.labels_hash(config, pack, dataset, scores),
+        run_shard=lambda shard: stage.run_labels_shard(
+            config, job.store, pack, shard, facts=facts, dataset=dataset, scores=scores
+        ),
+        total=dataset.rows,
+        unit="images",
+        facts={"dataset": dataset.config_hash, "scores": scores.config_hash},
+    )
+
+
+def find_labels(job: Job) -> "Input":
+    """The labels beside an export or a gallery."""
+    from pipeline.runs.shard import find_input
+
+    return find_input("labels", job.store.child(WORK))
+
+
+def open_exported_dataset(job: Job) -> Work:
+    """Parts of the export."""
+    from pipeline.export.rows import label_columns
+    from pipeline.stages import exported_dataset as stage
+
+    config, pack, sources, labels = job.config, job.open_pack(), find_sources(job), find_labels(job)
+    parts, columns = stage.plan_parts(config, labels), label_columns(facts_of(job, sources))
+    return Work(
+        stage=stage.STAGE,
+        num_shards=len(parts),
+        config_hash=stage.exported_dataset_hash(config, pack, labels),
+        run_shard=lambda shard: stage.run_exported_dataset_shard(
+            config, job.store, pack, shard, columns=columns, labels=labels, dataset=sources["dataset"]
+        ),
+        total=sum(part.rows for part in parts),
+        facts={"labels": labels.config_hash},
+    )
+
+
+def open_dataset_card(job: Job) -> Work:
+    """The card, in one piece."""
+    from pipeline.export.rows import label_columns
+    from pipeline.stages import dataset_card as stage
+    from pipeline.stages.exported_dataset import plan_parts
+
+    config, pack, sources, labels = job.config, job.open_pack(), find_sources(job), find_labels(job)
+    facts = facts_of(job, sources)
+    return Work(
+        stage=stage.STAGE,
+        num_shards=1,
+        config_hash=stage.dataset_card_hash(config, pack, labels),
+        run_shard=lambda _: stage.run_dataset_card(
+            config,
+            job.store,
+            pack,
+            pack_uri=job.pack,
+            columns=label_columns(facts),
+            parts=plan_parts(config, labels),
+            facts=facts,
+            labels=labels,
+            dataset=sources["dataset"],
+            edited=sources["edited_latents"],
+        ),
+        facts={"labels": labels.config_hash},
+    )
+
+
+def run_labels(job: Job, *, workers: int) -> dict[str, Any]:
+    """Label the images of the run that a job reads from, in the folder of work beside its results."""
+    return run_stage(open_labels, replace(job, run=job.store.child(WORK).uri), workers=workers)
+
+
+@command(
+    "A run as a dataset: Parquet, image folder, tar shards or CSV.",
+    *(FROM, TO, INPUTS, *RUN_ON, settings_of(ExportedDatasetConfig), SETTINGS, WORKERS),
+)
+def export_dataset(request: Request) -> dict[str, Any]:
+    """Write a run's images with typed labels, captions, splits by face and a dataset card to a folder of its own.
+
+    Edits that break a rule (require_hit, min_kept ...) are kept apart, with the reason. A rerun goes on where an
+    earlier one ended. Needs score-edits.
+    """
+    config = request.config(ExportedDatasetConfig)
+    if request["settings"] is not None:
+        config = read_settings(request["settings"], config)
+    job = Job(
+        run=request["to"],
+        inputs=request["run"],
+        pack=request["pack"],
+        device=request["device"],
+        config=config,
+        options={"also": request["inputs"]},
+    )
+    workers = request["workers"]
+    stages = [run_labels(job, workers=workers), run_stage(open_exported_dataset, job, workers=workers)]
+    stages.append(run_stage(open_dataset_card, job))
+    ENGINE.get().log.info("dataset card: %s/README.md", job.store.uri)
+    return {
+        **stages[1],
+        "shards": sum(closed["shards"] for closed in stages),
+        "shards_skipped": sum(closed["shards_skipped"] for closed in stages),
+        "where": f"{job.store.uri}/README.md",
+    }
+
+
+def read_settings(uri: str, config: ExportedDatasetConfig) -> ExportedDatasetConfig:
+    """The settings with those of a YAML file in their place.
+
+    Raises:
+        ParameterError: if the file is no mapping of settings, or one of them is not right.
+        storage.MissingError: if there is no such file.
+    """
+    import posixpath
+
+    import yaml
+    from pydantic import ValidationError
+
+    from storage import Store
+
+    folder, name = posixpath.split(uri)
+    try:
+        found = yaml.safe_load(Store(folder or ".").read_bytes(name))
+    except yaml.YAMLError as error:
+        raise ParameterError(f"`settings` must be a YAML file; {uri}: {error}.") from error
+    if not isinstance(found, dict):
+        raise ParameterError(f"`settings` must hold settings by name, as in 'require_hit: true'; got {found!r}.")
+    try:
+        return ExportedDatasetConfig.model_validate({**config.model_dump(), **found})
+    except ValidationError as error:
+        wrong = "; ".join(f"`{'.'.join(map(str, e['loc']))}`: {e['msg'].lower()}" for e in error.errors())
+        raise ParameterError(f"`settings` of {uri}: {wrong}.") from error

@@ -1,0 +1,86 @@
+"""The gallery of a run: a page to look at its edits with, from a disk or from object storage."""
+
+from dataclasses import replace
+from typing import Any
+
+from flows.commands import Request, command
+from flows.engine import ENGINE
+from flows.export_dataset import FROM, find_labels, find_sources, run_labels
+from flows.jobs import Job, Work
+from flows.parameters import INPUTS, RUN_ON, WORKERS, settings_of
+from flows.shards import run_stage
+from pipeline.config import GalleryConfig
+
+FOLDER = "gallery"
+
+
+def open_gallery(job: Job) -> Work:
+    """Sprites and data of the faces, by the dataset's shards."""
+    from pipeline.stages import gallery as stage
+
+    config, pack, sources, labels = job.config, job.open_pack(), find_sources(job), find_labels(job)
+    dataset, columns = sources["dataset"], stage.load_columns(sources["edited_latents"])
+    return Work(
+        stage=stage.STAGE,
+        num_shards=dataset.num_shards,
+        config_hash=stage.gallery_hash(config, pack, labels),
+        run_shard=lambda shard: stage.run_gallery_shard(
+            config, job.store, pack, shard, columns=columns, labels=labels, dataset=dataset
+        ),
+        facts={"labels": labels.config_hash},
+    )
+
+
+def open_gallery_page(job: Job) -> Work:
+    """The page, in one piece."""
+    from pipeline.stages import gallery as stage
+
+    config, pack, sources, labels = job.config, job.open_pack(), find_sources(job), find_labels(job)
+    columns = stage.load_columns(sources["edited_latents"])
+    return Work(
+        stage=stage.PAGE_STAGE,
+        num_shards=1,
+        config_hash=stage.gallery_hash(config, pack, labels),
+        run_shard=lambda _: stage.run_gallery_page(
+            config, job.store, pack, columns=columns, labels=labels, dataset=sources["dataset"]
+        ),
+        facts={"labels": labels.config_hash},
+    )
+
+
+@command(
+    "A page to look at a run's edits with, in any browser.",
+    *(replace(FROM, description="Folder or fsspec URI of the run to show. Needs score-edits."), INPUTS, *RUN_ON),
+    *(settings_of(GalleryConfig), WORKERS),
+)
+def gallery(request: Request) -> dict[str, Any]:
+    """Write RUN/gallery/index.html and what it shows: faces by prompts, with a slider over the rendered strengths.
+
+    It needs no server: open it from the disk, or put the folder into object storage. Edits that break a rule
+    (require_hit, min_kept ...) are hidden until they are asked for. Needs score-edits.
+    """
+    from pipeline.stages.gallery import labels_config
+    from storage import Store
+
+    config = request.config(GalleryConfig)
+    job = Job(
+        run=Store(request["run"]).child(FOLDER).uri,
+        inputs=request["run"],
+        pack=request["pack"],
+        device=request["device"],
+        config=config,
+        options={"also": request["inputs"]},
+    )
+    workers = request["workers"]
+    stages = [
+        run_labels(replace(job, config=labels_config(config)), workers=workers),
+        run_stage(open_gallery, job, workers=workers),
+        run_stage(open_gallery_page, job),
+    ]
+    ENGINE.get().log.info("gallery: %s/index.html", job.store.uri)
+    return {
+        **stages[1],
+        "shards": sum(closed["shards"] for closed in stages),
+        "shards_skipped": sum(closed["shards_skipped"] for closed in stages),
+        "where": f"{job.store.uri}/index.html",
+    }
