@@ -41,6 +41,8 @@ MODULES = (  # in the order in which `styleclip --help` lists them
     "render_dataset",
     "score_edits",
     "report",
+    "gallery",
+    "export_dataset",
 )
 REMOTE_CLIENTS = ("botocore", "aiobotocore", "aiohttp", "google", "gcsfs", "azure")  # their errors name the remedy
 HUGE = 2**31  # limits from here on are not shown in help
@@ -215,6 +217,9 @@ def _close(command: Command, request: Request, result: dict[str, Any]) -> None:
 
     if command.name in ("edit-dataset", "report"):
         print_summary(result["run"], console)
+    elif "where" in result:
+        again = " (nothing to do, it was all there)" if result["shards_skipped"] == result["shards"] else ""
+        console.print(f"{result['rows']:,} rows, see {result['where']}{again}", soft_wrap=True)
     else:
         again = " (nothing to do, it was all there)" if result["shards_skipped"] == result["shards"] else ""
         uri = Store(result["run"]).uri

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from flows.commands import Request, command
 from flows.edit_latents import STRENGTHS, edit_latents
 from flows.engine import ENGINE
+from flows.gallery import gallery, is_current
 from flows.global_directions import DIRECTIONS, global_directions
 from flows.import_latents import FILE, import_latents
 from flows.invert_images import IMAGES, invert_images
@@ -106,6 +107,8 @@ def edit_dataset(request: Request) -> dict[str, Any]:
     rendered = render_dataset(**request.shared_with(render_dataset))
     scored = score_edits(**request.shared_with(score_edits))
     stages += [edited, rendered, scored, report(**request.shared_with(report))]
+    if not is_current(request["run"]):  # one with rules of the user's own stays
+        stages.append(gallery(**request.shared_with(gallery)))
     if all(closed["shards_skipped"] >= closed["shards"] for closed in stages):
         ENGINE.get().log.info("edit-dataset: nothing to do, %s is complete and unchanged", request["run"])
     return {

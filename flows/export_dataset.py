@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from flows.commands import Request, command
 from flows.engine import ENGINE
 from flows.jobs import Job, Work
-from flows.parameters import INPUTS, RUN, RUN_ON, WORKERS, Parameter, Uri, settings_of
+from flows.parameters import INPUTS, REQUIRED, RUN, RUN_ON, WORKERS, Parameter, Uri, settings_of
 from flows.shards import run_stage
 from pipeline.config import ExportedDatasetConfig
 from pipeline.errors import ParameterError
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 WORK = "_work"  # what an export is made from, beside it: readers pass over it
 FROM = replace(RUN, description="Folder or fsspec URI of the run to export. Needs score-edits.")
-TO = Parameter("to", Uri, ..., "Folder or fsspec URI of the export; a folder of its own.", place=True)
+TO = Parameter("to", Uri, REQUIRED, "Folder or fsspec URI of the export; a folder of its own.", place=True)
 SETTINGS = Parameter(
     "settings",
     Uri | None,
@@ -121,11 +121,6 @@ def open_dataset_card(job: Job) -> Work:
     )
 
 
-def run_labels(job: Job, *, workers: int) -> dict[str, Any]:
-    """Label the images of the run that a job reads from, in the folder of work beside its results."""
-    return run_stage(open_labels, replace(job, run=job.store.child(WORK).uri), workers=workers)
-
-
 @command(
     "A run as a dataset: Parquet, image folder, tar shards or CSV.",
     *(FROM, TO, INPUTS, *RUN_ON, settings_of(ExportedDatasetConfig), SETTINGS, WORKERS),
@@ -148,7 +143,9 @@ def export_dataset(request: Request) -> dict[str, Any]:
         options={"also": request["inputs"]},
     )
     workers = request["workers"]
-    stages = [run_labels(job, workers=workers), run_stage(open_exported_dataset, job, workers=workers)]
+    labels = replace(job, run=job.store.child(WORK).uri)
+    stages = [run_stage(open_labels, labels, workers=workers)]
+    stages.append(run_stage(open_exported_dataset, job, workers=workers))
     stages.append(run_stage(open_dataset_card, job))
     ENGINE.get().log.info("dataset card: %s/README.md", job.store.uri)
     return {

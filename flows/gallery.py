@@ -5,13 +5,35 @@ from typing import Any
 
 from flows.commands import Request, command
 from flows.engine import ENGINE
-from flows.export_dataset import FROM, find_labels, find_sources, run_labels
-from flows.jobs import Job, Work
+from flows.export_dataset import FROM, WORK, find_labels, find_sources, open_labels
+from flows.jobs import Job, OpenWork, Work
 from flows.parameters import INPUTS, RUN_ON, WORKERS, settings_of
 from flows.shards import run_stage
 from pipeline.config import GalleryConfig
 
 FOLDER = "gallery"
+
+
+def redraw(opener: OpenWork, job: Job, *, workers: int = 1) -> dict[str, Any]:
+    """Run a stage of a view, which takes the place of one drawn with other settings."""
+    from pipeline.runs.conflicts import forget_other_settings
+
+    work = opener(job)
+    forget_other_settings(job.store, work.stage, config_hash=work.config_hash)
+    return run_stage(opener, job, workers=workers)
+
+
+def is_current(run: str) -> bool:
+    """Whether the run has a gallery of its present images, with whatever rules."""
+    import storage
+
+    store = storage.Store(run)
+    shown = storage.read_run(store.child(FOLDER).child(WORK), "labels")
+    scores = storage.read_run(store, "scores")
+    page = storage.read_run(store.child(FOLDER), "gallery_page")
+    if shown is None or scores is None or page is None:
+        return False
+    return shown["facts"]["scores"] == scores["config_hash"]
 
 
 def open_gallery(job: Job) -> Work:
@@ -73,9 +95,9 @@ def gallery(request: Request) -> dict[str, Any]:
     )
     workers = request["workers"]
     stages = [
-        run_labels(replace(job, config=labels_config(config)), workers=workers),
-        run_stage(open_gallery, job, workers=workers),
-        run_stage(open_gallery_page, job),
+        redraw(open_labels, replace(job, run=job.store.child(WORK).uri, config=labels_config(config)), workers=workers),
+        redraw(open_gallery, job, workers=workers),
+        redraw(open_gallery_page, job),
     ]
     ENGINE.get().log.info("gallery: %s/index.html", job.store.uri)
     return {

@@ -4,6 +4,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+GALLERY = "gallery/index.html"
+
 
 def print_summary(run: str, console: Console) -> None:
     """Print what the report of a run found.
@@ -30,6 +32,8 @@ def print_summary(run: str, console: Console) -> None:
             table.add_row(row["prompt"], method, strength, "0", Text(row["error"], "red"))
     console.print(table)
     console.print(f"contact sheet: {store.uri}/{CONTACT_SHEET}{fate(store.uri)}", soft_wrap=True)
+    if store.exists(GALLERY):
+        console.print(f"gallery:       {store.uri}/{GALLERY}{fate(store.uri)}", soft_wrap=True)
     if not fate(store.uri):
         console.print(f'open it:       pandas.read_parquet("{store.uri}/dataset")', soft_wrap=True)
 

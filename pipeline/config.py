@@ -583,14 +583,16 @@ class ExportedDatasetConfig(AcceptRules):
     phrases: dict[str, dict[str, tuple[str, ...]]] = Field(
         default_factory=dict,
         description="Words of the captions by attribute and category, in place of the built-in ones.",
+        json_schema_extra=NOT_A_PARAMETER,
     )
     questions: dict[str, dict[str, str]] = Field(
         default_factory=dict,
         description="prompt_id to the attribute and category it asks for, e.g. {shades: {accessories: sunglasses}}; "
         "prompts that are not named here are read by their words.",
+        json_schema_extra=NOT_A_PARAMETER,
     )
     keep_rejected: bool = Field(default=True, description="Write rejected edits too, apart, with the reason.")
-    batch_size: Count = Field(default=32, description="Images that the judge reads at a time.")
+    batch_size: ImageBatch = 32
 
     @model_validator(mode="after")
     def _shares_leave_some(self) -> "ExportedDatasetConfig":

@@ -16,7 +16,8 @@ IMAGE_TYPE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 
 ImageFormat = Literal["png", "webp", "jpeg"]
 EXTENSIONS: dict[ImageFormat, str] = {"png": "png", "webp": "webp", "jpeg": "jpg"}
-WEBP_EFFORT = 50  # of 100; at 100 a file is some 2 % smaller and takes several times as long
+# Of lossless WebP; 0.89 of a PNG's size in 3 ms at 128 px, where the default method takes 53 ms for 0.77
+WEBP_METHOD, WEBP_EFFORT = 0, 25
 
 # What Pillow's decoders raise on bytes that are no image, or a cut or damaged one.
 DECODE_ERRORS = (
@@ -63,7 +64,7 @@ def encode_image(array: np.ndarray, kind: ImageFormat, *, quality: int = 95) -> 
         )
     options: dict[ImageFormat, dict[str, Any]] = {
         "png": {},
-        "webp": {"lossless": True, "quality": WEBP_EFFORT, "exact": True},
+        "webp": {"lossless": True, "quality": WEBP_EFFORT, "method": WEBP_METHOD, "exact": True},
         "jpeg": {"quality": quality, "subsampling": 0},
     }
     buffer = io.BytesIO()

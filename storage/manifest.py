@@ -138,6 +138,17 @@ def read_shard(store: Store, stage: str, shard: int) -> ShardManifest | None:
     return manifest
 
 
+def delete_shard(store: Store, stage: str, shard: int) -> None:
+    """Take back a shard's manifest, so that the shard is made again; its files stay until then.
+
+    Args:
+        store: the run's output folder.
+        stage: name of the stage.
+        shard: number of the shard; nothing happens if it has no manifest.
+    """
+    store.delete(_shard_path(stage, shard))
+
+
 def is_done(store: Store, stage: str, shard: int, *, config_hash: str) -> bool:
     """Whether the shard need not be run: its manifest is there and every file has the recorded size and SHA-256.
 

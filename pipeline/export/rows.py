@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from pipeline.config import ExportedDatasetConfig
+from pipeline.errors import PipelineError
 from pipeline.export.acceptance import reject_reason
 from pipeline.export.captions import compute_captions, prompt_captions
 from pipeline.export.columns import ARROW, ExportColumn
@@ -56,18 +57,18 @@ def read_questions(
     """What every prompt asks for: the settings' word, else the prompt's own.
 
     Raises:
-        ValueError: if the settings name a prompt, attribute or category that is not there.
+        PipelineError: if the settings name a prompt, attribute or category that is not there.
     """
     found = {row["prompt_id"]: read_question(row["target"], attributes) for row in prompts}
     for prompt_id, wanted in config.questions.items():
         if prompt_id not in found or len(wanted) != 1:
-            raise ValueError(
+            raise PipelineError(
                 f"`questions` must name one attribute and category for a prompt_id of {sorted(found)}; got "
                 f"{prompt_id!r}: {wanted}."
             )
         attribute, category = next(iter(wanted.items()))
         if category not in attributes.get(attribute, ()):
-            raise ValueError(
+            raise PipelineError(
                 f"`questions` must name a category that the judge knows, of {dict(attributes)}; got "
                 f"{attribute}: {category} for prompt {prompt_id!r}."
             )

@@ -18,6 +18,22 @@ def is_closed(store: Store, stage: str, *, config_hash: str) -> bool:
     return closed is not None and closed["config_hash"] == config_hash
 
 
+def forget_other_settings(store: Store, stage: str, *, config_hash: str) -> None:
+    """Take back the receipts of a stage that were made with other settings: for views, which may always be made anew.
+
+    Args:
+        store: the view's folder.
+        stage: name of the stage.
+        config_hash: of what will be made; receipts with this hash stay.
+    """
+    closed = storage.read_run(store, stage)
+    if closed is None or closed["config_hash"] == config_hash:
+        return
+    for shard in range(closed["shards"]):
+        storage.delete_shard(store, stage, shard)
+    store.delete(f"_{stage}.json")
+
+
 def check_same_settings(
     store: Store,
     stage: str,

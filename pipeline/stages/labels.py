@@ -38,7 +38,7 @@ def load_run_facts(config: ExportedDatasetConfig, pack: Pack, edited: Input, lat
         edited: for the prompts.
         latents: for the photos that latents come from; None where they are not at hand.
     Raises:
-        ValueError: if the settings name what is not there.
+        PipelineError: if the settings name what is not there.
     """
     rows = edited.table(folder=EDITS_FOLDER).to_pylist()
     prompts = {row["prompt_id"]: row for row in rows if row["status"] == "ok"}
