@@ -28,9 +28,9 @@ def is_current(run: str) -> bool:
     import storage
 
     store = storage.Store(run)
-    shown = storage.read_run(store.child(FOLDER).child(WORK), "labels")
-    scores = storage.read_run(store, "scores")
-    page = storage.read_run(store.child(FOLDER), "gallery_page")
+    shown = storage.read_stage(store.child(FOLDER).child(WORK), "labels")
+    scores = storage.read_stage(store, "scores")
+    page = storage.read_stage(store.child(FOLDER), "gallery_page")
     if shown is None or scores is None or page is None:
         return False
     return shown["facts"]["scores"] == scores["config_hash"]

@@ -26,7 +26,7 @@ def forget_other_settings(store: Store, stage: str, *, config_hash: str) -> None
         stage: name of the stage.
         config_hash: of what will be made; receipts with this hash stay.
     """
-    closed = storage.read_run(store, stage)
+    closed = storage.read_stage(store, stage)
     if closed is None or closed["config_hash"] == config_hash:
         return
     for shard in range(closed["shards"]):

@@ -9,7 +9,7 @@ from flows.edit_dataset import edit_dataset
 from flows.export_dataset import export_dataset
 from flows.gallery import gallery
 from pipeline.errors import MissingInputError, ParameterError, PipelineError
-from storage import ConflictError, Store, read_run
+from storage import ConflictError, Store, read_stage
 from tests.conftest import PROMPT_ROWS
 
 
@@ -77,4 +77,4 @@ def test_gallery_with_other_rules_takes_the_place_of_the_first_and_stays(complet
     again = run_chain(tmp_path, complete_pack_uri)
     assert again["shards_skipped"] == again["shards"]
     assert '"rejected":15' in page.read_text()
-    assert read_run(Store(str(tmp_path)).child("gallery"), "gallery")["rows"] == 5
+    assert read_stage(Store(str(tmp_path)).child("gallery"), "gallery")["rows"] == 5
