@@ -119,15 +119,27 @@ def _plain_type(annotation: Any) -> tuple[Any, dict[str, Any]]:
 
 
 def _numbers(parameter: Parameter, given: list[str] | None) -> list[float] | None:
-    """``--strengths 6,10`` and ``--strengths 6 --strengths 10`` alike."""
+    """``--strengths 6,10`` and ``--strengths 6 --strengths 10`` alike; for ``-5:5:11`` see ``_range``."""
     if given is None:
         return None
     words = [word for text in given for word in text.replace(",", " ").replace(";", " ").split()]
     try:
-        return [float(word) for word in words]
+        return [number for word in words for number in _range(word)]
     except ValueError as error:
         option = "--" + parameter.name.replace("_", "-")
         raise ParameterError(f"{option} must be numbers, as in `{option} 6,10`; got {', '.join(given)!r}.") from error
+
+
+def _range(word: str) -> list[float]:
+    """A number, or ``first:last:count`` evenly spaced ones without 0, which is the original."""
+    if ":" not in word:
+        return [float(word)]
+    first, last, count = word.split(":")
+    low, high, steps = float(first), float(last), int(count)
+    if steps < 2:
+        raise ValueError(f"a range needs two numbers or more; got {steps}")
+    spaced = [round(low + (high - low) * i / (steps - 1), 6) for i in range(steps)]
+    return [number for number in spaced if number != 0]
 
 
 def run(command: Command, values: dict[str, Any], *, verbose: bool = False) -> None:

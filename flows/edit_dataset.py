@@ -84,11 +84,15 @@ def edit_dataset(request: Request) -> dict[str, Any]:
     nothing but check.
     """
     from pipeline.reference import reference_named
+    from pipeline.threshold_study import threshold_rows
 
     if request["images"] is not None and request["latents"] is not None:
         raise ParameterError("`images` and `latents` cannot be given both: a run edits one set of latents.")
     pack = request.job().open_pack()
     prompts = load_prompts(request["prompts"], neutral=pack.description.neutral)  # a bad list stops before any cost
+    if request["thresholds"] is not None:
+        rows = threshold_rows(prompts, request["thresholds"], usual=pack.description.num_channels)
+        prompts = load_prompts(rows, neutral=pack.description.neutral)
     methods = {prompt.method for prompt in prompts}
     switched = reference_named(request["reference"]).settings("scores")
     request = replace(request, values={**request.values, **switched, "prompts": [p.row() for p in prompts]})

@@ -462,6 +462,11 @@ class EditDatasetConfig(StageConfig):
     mapper_latents: int = Field(
         default=1_000, ge=2, description="Latents that mappers are trained on; none of them is edited."
     )
+    thresholds: str | None = Field(
+        default=None,
+        description="Render every global prompt at several thresholds, for the gallery's slider: relevances as in "
+        "'0.1,0.15,0.2', or 'auto:5' for five that keep from one channel to four times the usual number.",
+    )
 
 
 class ImageListingConfig(StageConfig):

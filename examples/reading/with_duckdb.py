@@ -5,9 +5,8 @@ import sys
 import duckdb
 
 folder = sys.argv[1]
-counted = (
-    "select prompt, count(*) as edits, avg(clip_gain) as gain from '{}' where prompt is not null group by 1 order by 1"
-)
-print(duckdb.sql(counted.format(f"{folder}/data/train-*.parquet")))
+files = f"'{folder}/data/train-*.parquet'"
+counts = f"select prompt, count(*) as edits, avg(clip_gain) as gain from {files} where prompt is not null group by 1"
+print(duckdb.sql(counts))
 png = duckdb.sql(f"select image.bytes from {files} limit 1").fetchall()[0][0]
 print("first image:", len(png), "bytes")

@@ -120,7 +120,12 @@ def test_prefect_yaml_says_of_each_flow_what_the_command_says():
 
 @pytest.mark.parametrize(
     ("given", "strengths"),
-    [(["--strengths", "6,10"], (6.0, 10.0)), (["--strengths", "6", "--strengths", "-10.5"], (6.0, -10.5)), ([], None)],
+    [
+        (["--strengths", "6,10"], (6.0, 10.0)),
+        (["--strengths", "6", "--strengths", "-10.5"], (6.0, -10.5)),
+        (["--strengths=-5:5:5"], (-5.0, -2.5, 2.5, 5.0)),
+        ([], None),
+    ],
 )
 def test_strengths_are_taken_in_one_word_or_in_several(
     given: list[str], strengths: tuple[float, ...] | None, monkeypatch: pytest.MonkeyPatch
