@@ -68,10 +68,29 @@ def open_labels(job: Job) -> Work:
 
 
 def find_labels(job: Job) -> "Input":
-    """The labels beside an export or a gallery."""
+    """The labels beside an export or a gallery; of a balanced request those that it takes."""
     from pipeline.runs.shard import find_input
 
-    return find_input("labels", job.store.child(WORK))
+    balanced = getattr(job.config, "balance", None) is not None
+    return find_input("balanced_labels" if balanced else "labels", job.store.child(WORK))
+
+
+def open_balanced_labels(job: Job) -> Work:
+    """The labels that a balanced request takes, by the shards of all labels."""
+    from pipeline.runs.shard import find_input
+    from pipeline.stages import balanced_labels as stage
+
+    config, pack, labels = job.config, job.open_pack(), find_input("labels", job.store)
+    facts = facts_of(job, find_sources(job))
+    return Work(
+        stage=stage.STAGE,
+        num_shards=labels.num_shards,
+        config_hash=stage.balanced_labels_hash(config, pack, labels),
+        run_shard=lambda shard: stage.run_balanced_labels_shard(
+            config, job.store, pack, shard, facts=facts, labels=labels
+        ),
+        facts={"labels": labels.config_hash},
+    )
 
 
 def open_exported_dataset(job: Job) -> Work:
@@ -145,11 +164,13 @@ def export_dataset(request: Request) -> dict[str, Any]:
     workers = request["workers"]
     labels = replace(job, run=job.store.child(WORK).uri)
     stages = [run_stage(open_labels, labels, workers=workers)]
+    if config.balance is not None:
+        stages.append(run_stage(open_balanced_labels, labels))
     stages.append(run_stage(open_exported_dataset, job, workers=workers))
     stages.append(run_stage(open_dataset_card, job))
     ENGINE.get().log.info("dataset card: %s/README.md", job.store.uri)
     return {
-        **stages[1],
+        **stages[-2],
         "shards": sum(closed["shards"] for closed in stages),
         "shards_skipped": sum(closed["shards_skipped"] for closed in stages),
         "where": f"{job.store.uri}/README.md",

@@ -557,6 +557,24 @@ class AcceptRules(StageConfig):
     max_pixel_distance: float | None = Field(default=None, ge=0, le=1, description="Largest mean pixel difference.")
 
 
+class BalanceConfig(StageConfig):
+    """A dataset with given shares of attributes."""
+
+    total: Count = Field(description="Images in all.", json_schema_extra=NOT_A_PARAMETER)
+    attributes: dict[str, Literal["even"] | dict[str, float]] = Field(
+        min_length=1,
+        description="Attribute to the share of each category, or even.",
+        json_schema_extra=NOT_A_PARAMETER,
+    )
+    tolerance: float = Field(
+        default=0.01,
+        ge=0,
+        le=1,
+        description="How far a category's share may be from what is asked for.",
+        json_schema_extra=NOT_A_PARAMETER,
+    )
+
+
 class ExportedDatasetConfig(AcceptRules):
     """A run as a dataset for training: format, labels, splits and what is accepted."""
 
@@ -594,6 +612,11 @@ class ExportedDatasetConfig(AcceptRules):
         default_factory=dict,
         description="prompt_id to the attribute and category it asks for, e.g. {shades: {accessories: sunglasses}}; "
         "prompts that are not named here are read by their words.",
+        json_schema_extra=NOT_A_PARAMETER,
+    )
+    balance: BalanceConfig | None = Field(
+        default=None,
+        description="Take images so that attributes have given shares; refused with the numbers where that cannot be.",
         json_schema_extra=NOT_A_PARAMETER,
     )
     keep_rejected: bool = Field(default=True, description="Write rejected edits too, apart, with the reason.")

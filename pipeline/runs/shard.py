@@ -31,6 +31,7 @@ MADE_BY = {
     "scores": "score-edits",
     "photo_scores": "score-edits",
     "labels": "export-dataset",
+    "balanced_labels": "export-dataset",
     "exported_dataset": "export-dataset",
 }
 

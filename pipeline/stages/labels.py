@@ -19,7 +19,7 @@ from storage import Store
 
 STAGE = "labels"
 # settings of the export that labels do not depend on
-OF_FILES = ("format", "image_format", "quality", "images_per_shard", "keep_rejected", "batch_size")
+OF_FILES = ("format", "image_format", "quality", "images_per_shard", "keep_rejected", "batch_size", "balance")
 
 
 def labels_hash(config: ExportedDatasetConfig, pack: Pack, dataset: Input, scores: Input) -> str:

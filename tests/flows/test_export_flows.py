@@ -78,3 +78,22 @@ def test_gallery_with_other_rules_takes_the_place_of_the_first_and_stays(complet
     assert again["shards_skipped"] == again["shards"]
     assert '"rejected":15' in page.read_text()
     assert read_stage(Store(str(tmp_path)).child("gallery"), "gallery")["rows"] == 5
+
+
+def test_export_dataset_meets_a_balanced_request_or_refuses_it(finished: str, complete_pack_uri: str, tmp_path: Path):
+    settings = {"run": finished, "pack": complete_pack_uri, "device": "cpu"}
+    whole = export_dataset(to=str(tmp_path / "whole"), **settings)
+    frame = pd.concat(map(pd.read_parquet, (tmp_path / "whole/data").iterdir()))
+    assert whole["rows"] == 20
+    shares = frame.shade.value_counts(normalize=True)
+    path = tmp_path / "balance.yaml"
+    listed = ", ".join(f"{['light', 'dark'][int(number)]}: {share}" for number, share in shares.items())
+    path.write_text(f"balance: {{total: 10, tolerance: 0.06, attributes: {{shade: {{{listed}}}}}}}")
+    export_dataset(to=str(tmp_path / "ten"), settings=str(path), **settings)
+    taken = pd.concat(map(pd.read_parquet, (tmp_path / "ten/data").iterdir()))
+    assert len(taken) == 10
+    assert (taken.shade.value_counts(normalize=True) - shares).abs().max() <= 0.06
+    path.write_text("balance: {total: 1000, attributes: {shade: even}}")
+    with pytest.raises(PipelineError, match=r"the run has 20 that may be taken, and cannot give: .* of 1000 images"):
+        export_dataset(to=str(tmp_path / "many"), settings=str(path), **settings)
+    assert not (tmp_path / "many/data").exists()

@@ -1,0 +1,60 @@
+"""Balanced labels: the rows of the labels that a balanced request takes, and the rejected ones."""
+
+from functools import lru_cache
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+import storage
+from pipeline.config import BalanceConfig, ExportedDatasetConfig
+from pipeline.export.balance import Cell, choose_balanced, wanted_shares
+from pipeline.export.rows import REJECTED, SUBSET, RunFacts, label_name
+from pipeline.packs.pack import Pack
+from pipeline.runs.shard import Input, Made, ShardReport, part_path, run_shard, stage_hash
+from storage import Store
+
+STAGE = "balanced_labels"
+
+
+def balanced_labels_hash(config: ExportedDatasetConfig, pack: Pack, labels: Input) -> str:
+    """What the balanced labels of these settings are known by."""
+    assert config.balance is not None
+    return stage_hash(STAGE, config.balance, pack, {"labels": labels.config_hash})
+
+
+def run_balanced_labels_shard(
+    config: ExportedDatasetConfig, store: Store, pack: Pack, shard: int, *, facts: RunFacts, labels: Input
+) -> ShardReport:
+    """Write the chosen rows of one shard of the labels.
+
+    Raises:
+        PipelineError: if the run's accepted images cannot meet the request, with the numbers.
+    """
+
+    def make() -> Made:
+        attributes = tuple((name, categories) for name, categories in facts.attributes.items())
+        chosen = _chosen(config.balance.model_dump_json() if config.balance else "", attributes, labels)
+        table = labels.shard_table(shard)
+        kept = [
+            subset == REJECTED or name in chosen
+            for name, subset in zip(table["image_id"].to_pylist(), table[SUBSET].to_pylist(), strict=True)
+        ]
+        taken = table.filter(pa.array(kept))
+        return Made({part_path(STAGE, shard): storage.table_bytes(taken)}, rows=taken.num_rows)
+
+    config_hash = balanced_labels_hash(config, pack, labels)
+    return run_shard(store, STAGE, shard, config_hash=config_hash, pack=pack, make=make)
+
+
+@lru_cache(maxsize=4)
+def _chosen(request: str, attributes: tuple[tuple[str, tuple[str, ...]], ...], labels: Input) -> frozenset[str]:
+    """The images to take; worked out once per process, for all shards."""
+    balance = BalanceConfig.model_validate_json(request)
+    shares = wanted_shares(balance, dict(attributes))
+    images: dict[str, Cell] = {}
+    columns = [label_name(attribute) for attribute in shares]
+    for shard in range(labels.num_shards):
+        accepted = labels.shard_table(shard).filter(pc.field(SUBSET) != REJECTED)
+        cells = zip(*(accepted[column].to_pylist() for column in columns), strict=True)
+        images.update(zip(accepted["image_id"].to_pylist(), cells, strict=True))
+    return frozenset(choose_balanced(balance, shares, images))
