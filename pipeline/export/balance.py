@@ -89,11 +89,31 @@ def _fitted(
                 counts[inside] = _scaled(counts[inside], most[inside], request.total * share)
         if np.abs(counts - before).max() < SETTLED:
             break
-    whole = np.floor(counts + 1e-9)
-    for place in np.argsort(whole - counts):
-        if whole.sum() < min(request.total, round(counts.sum())) and whole[place] < most[place]:
-            whole[place] += 1
-    return whole
+    return _filled(request, shares, cells, most, np.floor(counts + 1e-9))
+
+
+def _filled(
+    request: BalanceConfig,
+    shares: Mapping[str, Mapping[str, float]],
+    cells: Sequence[Cell],
+    most: np.ndarray,
+    counts: np.ndarray,
+) -> np.ndarray:
+    """The images that rounding and bounds left out, each where its categories are furthest below their shares."""
+    members = [
+        (np.array([cell[axis] == category for cell in cells]), request.total * share)
+        for axis, of in enumerate(shares.values())
+        for category, share in of.items()
+    ]
+    asked = np.all([inside.astype(float) * wanted + ~inside for inside, wanted in members], axis=0)
+    while counts.sum() < request.total:
+        lacking = sum(inside * (wanted - counts[inside].sum()) for inside, wanted in members)
+        lacking = np.where((counts < most) & asked, lacking, -np.inf)
+        place = int(np.argmax(lacking))
+        if not np.isfinite(lacking[place]):
+            break
+        counts[place] += 1
+    return counts
 
 
 def _scaled(counts: np.ndarray, most: np.ndarray, wanted: float) -> np.ndarray:

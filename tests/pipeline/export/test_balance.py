@@ -43,6 +43,13 @@ def test_choose_balanced_makes_up_for_a_scarce_combination_with_others():
     assert Counter(images[name][1] for name in taken) == {"pale": 300, "tan": 300, "dark": 300}
 
 
+def test_choose_balanced_uses_its_tolerance_for_the_last_images():
+    images = drawn(1000, glasses=0.1)
+    there = sum(eyes == "glasses" for eyes, _ in images.values())
+    wish = request(500, 0.05, eyes={"glasses": (there + 10) / 500, "none": 1 - (there + 10) / 500})
+    assert Counter(images[name][0] for name in chosen(wish, images)) == {"glasses": there, "none": 500 - there}
+
+
 def test_choose_balanced_refuses_with_the_numbers():
     images = drawn(2000, glasses=0.1)
     there = sum(eyes == "glasses" for eyes, _ in images.values())
