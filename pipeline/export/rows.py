@@ -133,7 +133,7 @@ def compute_label_rows(
     scores: Mapping[str, Mapping[str, Any]],
     seen: Mapping[str, Shown],
 ) -> Iterator[dict[str, Any]]:
-    """Rows of some latents' images, in order; each original before its edits.
+    """Rows of some latents' images, in order; each original before its edits, and no edits without their original.
 
     Args:
         config: settings of the export.
@@ -143,8 +143,11 @@ def compute_label_rows(
         seen: what the judge sees in the originals, and in other images that it was shown, by image_id; empty without
             a judge.
     """
+    there = {image["latent_id"] for image in images if image["prompt_id"] == ORIGINAL}
     for image in images:
         latent = image["latent_id"]
+        if latent not in there:
+            continue  # its original failed: an edit of nothing
         before = seen.get(f"{latent}__{ORIGINAL}", {})
         original = image["prompt_id"] == ORIGINAL
         if original and config.layout == "pairs":

@@ -69,10 +69,10 @@ def run_gallery_shard(
         places = cell_places(columns)
         labelled = {row["image_id"]: row for row in labels.shard_table(shard).to_pylist()}
         faces: dict[str, list[dict[str, Any]]] = {}
-        for row in (
-            dataset.shard_table(shard).select(["image_id", "image", "latent_id", "prompt_id", "strength"]).to_pylist()
-        ):
-            faces.setdefault(row["latent_id"], []).append(row)
+        images = dataset.shard_table(shard).select(["image_id", "image", "latent_id", "prompt_id", "strength"])
+        for row in images.to_pylist():
+            if row["image_id"] in labelled:  # failed rows have no image and no labels
+                faces.setdefault(row["latent_id"], []).append(row)
         draw = partial(_draw_face, config, places, labelled)
         rows, files = [], {}
         for face, drawn in map_on_cores(draw, list(faces.items()), device=torch.device("cpu")):

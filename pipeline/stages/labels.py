@@ -66,7 +66,7 @@ def run_labels_shard(
     """Label one shard of the dataset. The judge reads the originals; what it says of the edits, the scores hold."""
 
     def make() -> Made:
-        table = dataset.shard_table(shard)
+        table = dataset.shard_table(shard).filter(pc.field("status") == "ok")  # failed rows have no image
         found = {row["image_id"]: row for row in scores.shard_table(shard).to_pylist()}
         recorded = any(row.get("attributes") for row in found.values())
         to_read = table

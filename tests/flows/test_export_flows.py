@@ -97,3 +97,16 @@ def test_export_dataset_meets_a_balanced_request_or_refuses_it(finished: str, co
     with pytest.raises(PipelineError, match=r"the run has 20 that may be taken, and cannot give: .* of 1000 images"):
         export_dataset(to=str(tmp_path / "many"), settings=str(path), **settings)
     assert not (tmp_path / "many/data").exists()
+
+
+def test_export_and_gallery_pass_over_rows_that_have_no_image(complete_pack_uri: str, tmp_path: Path):
+    rows = [{**PROMPT_ROWS[0], "strengths": [2.0, 1e38]}]  # the second is not finite: a failed row
+    settings = {"num_latents": 3, "device": "cpu", "templates": "none"}
+    edit_dataset(rows, run=str(tmp_path / "run"), pack=complete_pack_uri, **settings)
+    frame = pd.read_parquet(tmp_path / "run/dataset")
+    failed = int(frame.image.isna().sum())
+    assert failed == 3
+    where = {"run": str(tmp_path / "run"), "pack": complete_pack_uri, "device": "cpu"}
+    exported = export_dataset(to=str(tmp_path / "to"), layout="pairs", **where)
+    assert exported["rows"] == 3
+    assert len(list((tmp_path / "run/gallery/sprites").iterdir())) == 3

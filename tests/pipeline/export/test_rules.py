@@ -92,7 +92,10 @@ def scored_row(score: dict) -> dict:
     image = {"image_id": "a__hat__1", "latent_id": "a", "prompt_id": "hat", "prompt": "hat", "method": "global"}
     image |= {"target": "a hat", "neutral": "a face", "strength": 1.0}
     seen = {"a__original": {"head": ("bald", 0.9), "skin": ("pale", 0.9)}}
-    return next(compute_label_rows(ExportedDatasetConfig(), facts, [image], {"a__hat__1": score}, seen))
+    original = {**dict.fromkeys(image), "image_id": "a__original", "latent_id": "a", "prompt_id": "original"}
+    alone = list(compute_label_rows(ExportedDatasetConfig(), facts, [image], {"a__hat__1": score}, seen))
+    assert alone == []  # an edit without its original is no pair
+    return list(compute_label_rows(ExportedDatasetConfig(), facts, [original, image], {"a__hat__1": score}, seen))[1]
 
 
 def test_labels_take_the_judges_answers_from_either_form_of_the_scores():
