@@ -540,6 +540,7 @@ class InvertedLatentsConfig(StageConfig):
             raise ValueError("`refine` must be 0 or at least 2, as its first step has learning rate 0; got 1")
         if self.start == "mean" and not self.refine:
             raise ValueError("start=mean needs `refine`: the mean latent alone is no inversion; got refine=0")
+        return self
 
 
 class AcceptRules(StageConfig):
