@@ -19,6 +19,7 @@ from kernels.channel_relevance import (
 from kernels.direction_sums import DirectionSums
 from kernels.impl import Impl, check_impl
 from kernels.modulated_conv2d import modulated_conv2d, moved_modulated_conv2d
+from kernels.polyphase import polyphase_conv2d, polyphase_weight, upsampling_conv2d
 from kernels.probes import Probes, probe_rows
 from kernels.resize import bicubic_matrix, resize_normalize
 from kernels.running_moments import RunningMoments
@@ -43,6 +44,8 @@ __all__ = [
     "modulated_conv2d",
     "moved_modulated_conv2d",
     "normalize_relevance",
+    "polyphase_conv2d",
+    "polyphase_weight",
     "probe_rows",
     "relevance",
     "resize_normalize",
@@ -50,6 +53,7 @@ __all__ = [
     "threshold_for_count",
     "unit_vectors",
     "upfirdn2d",
+    "upsampling_conv2d",
     "weigh_by_effect",
     "winograd_conv2d",
     "winograd_taps",

@@ -33,6 +33,9 @@ CALLS: dict[str, Callable[[Impl], object]] = {
         IMAGE, 4, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0), impl=impl
     ),
     "upfirdn2d": lambda impl: kernels.upfirdn2d(IMAGE, torch.ones(2), impl=impl),
+    "upsampling_conv2d": lambda impl: kernels.upsampling_conv2d(
+        IMAGE, torch.zeros(2, 3, 3, 3), torch.ones(2), impl=impl
+    ),
     "winograd_conv2d": lambda impl: kernels.winograd_conv2d(
         IMAGE,
         torch.zeros(2, 3, 3, 3),
