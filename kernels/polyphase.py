@@ -56,7 +56,7 @@ def polyphase_weight(
     return taps.flatten(0, 2)
 
 
-def polyphase_conv2d(x: Float[Tensor, "n i h w"], taps: Float[Tensor, "4*o i 3 3"]) -> Float[Tensor, "n o 2*h 2*w"]:
+def polyphase_conv2d(x: Float[Tensor, "n i h w"], taps: Float[Tensor, "four_o i 3 3"]) -> Float[Tensor, "n o 2*h 2*w"]:
     """Convolve on the small grid, then put the four phases of every pixel side by side.
 
     Args:

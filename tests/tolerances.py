@@ -59,3 +59,5 @@ FINITE_DIFFERENCE: Tolerance = {"rtol": 3e-2, "atol": 1e-3}
 OPTIMIZED: Tolerance = {"rtol": 1e-2, "atol": 2e-3}
 # the same through 8-bit images: float rounding moves a pixel here and there by one grey level of 255
 GREY_LEVEL: Tolerance = {"rtol": 0.0, "atol": 1e-2}
+# bfloat16 has 8 bits (4e-3): eight times float16's error
+BFLOAT16: Tolerance = {"rtol": 0.0, "atol": 8e-2}

@@ -6,6 +6,7 @@ import of a generator can do without.
 Letters: n image or text, d embedding width.
 """
 
+import copy
 import io
 import json
 import logging
@@ -15,6 +16,7 @@ import sys
 from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -24,6 +26,7 @@ from torch import Tensor, nn
 
 from kernels import Impl, check_impl, resize_normalize, unit_vectors
 from pipeline.errors import PackError, PromptError
+from pipeline.models.gradient_scale import GradientScale
 
 log = logging.getLogger(__name__)
 
@@ -82,6 +85,8 @@ class Clip:
         self.mean, self.std = mean, std
         self.whole_words = whole_words
         self._encoded: OrderedDict[tuple[str, tuple[str, ...]], Tensor] = OrderedDict()
+        self._in_half: dict[torch.dtype, Clip] = {}
+        self._half: tuple[torch.dtype, Any] | None = None  # precision and model of the images
 
     @property
     def device(self) -> torch.device:
@@ -91,11 +96,31 @@ class Clip:
     def encode_images(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n d"]:
         """Unit embeddings of images in [-1, 1]; differentiable in the images."""
         x = resize_normalize(images.to(self.device), self.image_size, mean=self.mean, std=self.std)
-        return unit_vectors(encode_pixels(self.model, x))
+        return self.encode_prepared(x)
 
     def encode_prepared(self, images: Float[Tensor, "n 3 s s"]) -> Float[Tensor, "n d"]:
         """Unit embeddings of images that are the model's input as they are; differentiable in the images."""
-        return unit_vectors(encode_pixels(self.model, images.to(self.device)))
+        images = images.to(self.device)
+        if self._half is None:
+            return unit_vectors(encode_pixels(self.model, images))
+        (dtype, model), scale = self._half, GradientScale()
+        found = encode_pixels(model, scale.at_start(images).to(dtype))
+        return unit_vectors(scale.at_end(found.to(images.dtype)))  # scaled before it is rounded
+
+    def in_half(self, dtype: torch.dtype = torch.float16) -> "Clip":
+        """The same model with its image tower in half precision; made once.
+
+        Pixels are prepared, embeddings made unit and gradients handed on in full precision; texts are as ever. Other
+        image towers than a plain vision transformer stay in full precision.
+        """
+        if not _reads_class_token(getattr(self.model, "visual", None)):
+            return self
+        if dtype not in self._in_half:
+            half = copy.copy(self)
+            visual = copy.deepcopy(self.model.visual).to(dtype)
+            half._half = (dtype, SimpleNamespace(visual=visual))
+            self._in_half[dtype] = half
+        return self._in_half[dtype]
 
     def image_tokens(self, images: Float[Tensor, "n 3 h w"]) -> list[Float[Tensor, "n t c"]]:
         """What the middle blocks of a vision transformer make of images in [-1, 1]; differentiable in the images.

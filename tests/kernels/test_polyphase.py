@@ -75,6 +75,7 @@ def test_upsampling_conv2d_longer_filter_goes_the_long_way_or_raises(randn: Rand
         lambda w: upsampling_conv2d(torch.zeros(1, 2, 4, 4), w, torch.ones(4)),
     ],
 )
+@pytest.mark.usefixtures("unchecked")
 def test_polyphase_taps_other_than_3x3_raise(call, randn: Randn) -> None:
     with pytest.raises(ValueError, match="3x3 taps; got"):
         call(randn(2, 2, 5, 5))
