@@ -22,6 +22,7 @@ from rich.table import Table
 from kernels import Impl, binomial_filter, resize_normalize, upfirdn2d
 from pipeline.machine.memory import keep_memory
 from pipeline.models.stylegan2 import Generator, GeneratorConfig
+from pipeline.models.synthesis_plan import DirectPlan
 from pipeline.style_space import StyleSpace
 
 RESULTS = Path(__file__).parent
@@ -123,7 +124,12 @@ def bench_generator(case: GeneratorCase, *, gemm_gflops: float, repeats: int) ->
     generator.requires_grad_(False)
     styles = generator.styles(torch.randn(case.batch, 64))
     name = f"generator {case.resolution} px, channel_base {case.channel_base}, batch {case.batch}"
-    result = compare(name, lambda impl: generator.render(styles, impl=impl), batch=case.batch, repeats=repeats)
+    result = compare(
+        name,
+        lambda impl: generator.render(styles, plan=DirectPlan(generator.synthesis, impl=impl)),
+        batch=case.batch,
+        repeats=repeats,
+    )
     gflops = count_flops(generator.space) / (result.fast_ms / 1e3) / 1e9
     return Result(name, result.ref_ms, result.fast_ms, result.ratio, gflops, gflops / gemm_gflops)
 

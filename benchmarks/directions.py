@@ -33,6 +33,7 @@ from pipeline.machine.batch_size import choose_batch_size
 from pipeline.machine.memory import keep_memory
 from pipeline.models.clip import Clip
 from pipeline.models.stylegan2 import Generator, GeneratorConfig
+from pipeline.models.synthesis_plan import DirectPlan
 from pipeline.packs.pack import load_pack
 
 RESULTS = Path(__file__).parent
@@ -96,7 +97,7 @@ def published_pair(subject: Subject, image: int, position: int) -> Tensor:
     for sign in (1, -1):
         moved = subject.styles[image : image + 1].clone()
         moved[0, position] += sign * STEP * subject.std[position]
-        pixels = subject.generator.render(moved, impl="ref")
+        pixels = subject.generator.render(moved, plan=DirectPlan(subject.generator.synthesis, impl="ref"))
         clip = subject.clip
         x = resize_normalize(pixels, clip.image_size, mean=clip.mean, std=clip.std, impl="ref")
         ends.append(unit_vectors(clip.model.encode_image(x)))

@@ -23,6 +23,7 @@ def parameter(name: str) -> dict[str, Any]:
 RelevanceLayers = Literal["all_conv", "res<=128"]
 Rounding = Literal["round", "+127.5", "+128"]
 ClipPreprocess = Literal["clip_normalised", "raw_box"]
+Precision = Literal["full", "tf32", "half"]
 Rule = Literal["paper", "agreement", "effect"]
 
 Count = Annotated[int, Field(ge=1)]
@@ -52,6 +53,10 @@ RenderBatch = Annotated[
         "memory and speed, not the result.",
     ),
 ]
+RenderPrecision = Annotated[
+    Precision,
+    Field(description="full: float32 on every device. tf32 and half: a GPU's faster arithmetic (docs/gpu.md)."),
+]
 ImageBatch = Annotated[int, Field(ge=1, description="Images at a time. It changes memory and speed, not the result.")]
 LatentsPerShard = Annotated[
     int, Field(ge=1, description="Latents per shard.", json_schema_extra=parameter("latents_per_shard"))
@@ -80,7 +85,8 @@ class StageConfig(BaseModel):
         A switch of ``pipeline/reference.py`` stands in it only where it departs from the default, so that a switch new
         to a stage leaves the hashes of earlier results as they were.
         """
-        usual = {name for name in self.switches if getattr(self, name) == type(self).model_fields[name].default}
+        usual = {name for name in self.switches | {"precision"} if name in type(self).model_fields}
+        usual = {name for name in usual if getattr(self, name) == type(self).model_fields[name].default}
         return self.model_dump(mode="json", exclude={*self.performance_only, *usual})
 
 
@@ -173,6 +179,7 @@ class ChannelDirectionsConfig(StageConfig):
         description="Channels per shard, in the order the layers run.",
         json_schema_extra=parameter("channels_per_shard"),
     )
+    precision: RenderPrecision = "full"
     images_per_shard: int = Field(
         default=128, ge=8, multiple_of=8, description="Images per shard; a multiple of the 8 that share a batch."
     )
@@ -227,6 +234,7 @@ class ScreeningConfig(StageConfig):
     images_per_shard: Count = Field(
         default=4, description="Images per shard of slopes.", json_schema_extra=parameter("gradient_images_per_shard")
     )
+    precision: RenderPrecision = "full"
     shard_size: Count = Field(
         default=64,
         description="Channels per shard of screening.",
@@ -335,6 +343,7 @@ class OptimizedLatentsConfig(StageConfig):
     patience: int = Field(
         default=60, ge=0, description="Stop a pair after this many steps without gain; 0 never stops early."
     )
+    precision: RenderPrecision = "full"
     image_interval: int = Field(default=50, ge=0, description="Keep the image of every k-th step; 0 keeps none.")
     batch_size: ImageBatch = 16
     shard_size: Count = Field(
@@ -389,6 +398,7 @@ class MappersConfig(StageConfig):
         description="Noise added to the moved latents, in parts of their distance from the mean face, in training and "
         "validation: it leads away from latents that only barely please CLIP.",
     )
+    precision: RenderPrecision = "full"
     templates: Templates = "none"
     validation_share: float = Field(default=0.1, gt=0, lt=1, description="Share of the latents kept for validation.")
     validation_interval: Count = Field(default=2_000, description="Updates between validations.")
@@ -425,6 +435,7 @@ class DatasetConfig(StageConfig):
 
     switches: ClassVar[frozenset[str]] = frozenset({"uint8", "paste_back", "feather"})
 
+    precision: RenderPrecision = "full"
     uint8: Rounding = Field(
         default="round",
         description="How pixels become 8 bits; x * 127.5 + offset, cut.",

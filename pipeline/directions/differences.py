@@ -3,7 +3,7 @@
 Letters: n image, c channel, s style, d CLIP width.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import NamedTuple
 
@@ -12,15 +12,19 @@ from jaxtyping import Float
 from torch import Tensor
 
 from kernels import DirectionSums
-from pipeline.config import ChannelDirectionsConfig
+from pipeline.config import ChannelDirectionsConfig, Precision
+from pipeline.machine.batch_size import Batches
 from pipeline.machine.cores import map_on_cores
+from pipeline.machine.plans import clip_for, synthesis_plan
 from pipeline.models.clip import Clip
 from pipeline.models.sampling import sample_w_plus
-from pipeline.models.stylegan2 import Activations, Generator
+from pipeline.models.stylegan2 import Generator
+from pipeline.models.synthesis_plan import Activations, SynthesisPlan
 from pipeline.reference import LAST_PUBLISHED_LAYER
 from pipeline.runs.progress import advance
 from pipeline.style_space import StyleSpace
 
+PENDING_BYTES = 2**26  # of differences that wait to be summed: 32,000 of 512 numbers
 IMAGES_TOGETHER = 8  # images of one batch, counted from the first: the same groups in every split into shards
 
 
@@ -57,13 +61,15 @@ class _Group(NamedTuple):
     styles: Float[Tensor, "n s"]
     below: Activations
     sums: Float[Tensor, "n o h w"] | None
-    taps: Mapping[int, Tensor]
+    plan: SynthesisPlan
 
     def moved(self, generator: Generator, position: int, moves: Sequence[float]) -> Activations:
         """From where renders with the moves of one channel start."""
         if self.sums is None:
             return self.below
-        return generator.moved_activations(self.styles, self.below, self.sums, position=position, moves=moves)
+        return generator.moved_activations(
+            self.styles, self.below, self.sums, position=position, moves=moves, plan=self.plan
+        )
 
 
 def sum_differences(
@@ -76,6 +82,7 @@ def sum_differences(
     step: float,
     batch_size: int,
     images_together: int = IMAGES_TOGETHER,
+    precision: Precision = "full",
 ) -> DirectionSums:
     """Sum over images of ``E(G(s + a sigma_c e_c)) - E(G(s - a sigma_c e_c))``, and of its unit vector.
 
@@ -86,7 +93,9 @@ def sum_differences(
        one. While it holds one (a CPU's default), a sum depends on nothing but channel and images, to the bit.
     3. On a CPU, convolutions of many channels are Winograd's, with weights transformed once a call.
     4. Batches go through generator and CLIP side by side, one on each core.
-    5. Differences and unit differences are summed as whole numbers: nothing grows with the number of images.
+    5. Differences and unit differences are summed as whole numbers: nothing grows with the number of images. They
+       wait on the device until there are ``PENDING_BYTES`` of them.
+    6. Where the device's memory does not hold a batch, its channels are halved.
 
     Args:
         generator: renders.
@@ -97,35 +106,53 @@ def sum_differences(
         step: a, in standard deviations.
         batch_size: renders at a time.
         images_together: images of one batch; with fewer than ``IMAGES_TOGETHER`` more channels share a batch.
+        precision: of the renders and of CLIP's image tower.
     Returns:
         sums in the order of ``positions``.
     """
     live = sorted((i for i, p in enumerate(positions) if std[p] > 0), key=lambda i: positions[i])
     together = min(images_together, max(1, batch_size // 2))
+    plan, clip = synthesis_plan(generator, precision, winograd=bool(live)), clip_for(clip, precision)
+    channels = Batches(max(1, batch_size // (2 * together)))
 
     def batches() -> Iterator[tuple[_Group, list[int]]]:
         """Images measured together and rows of the channels."""
         for layer, members in groupby(live, key=lambda i: generator.space.locate(positions[i])[0]):
             rows = list(members)
             for images in styles.split(together):
-                below = generator.activations(images, layer, taps=taps)
-                group = _Group(images, below, generator.sums(images, below, taps=taps), taps)
-                for chosen in _chunks(rows, max(1, batch_size // (2 * together))):
+                below = generator.activations(images, layer, plan=plan)
+                group = _Group(images, below, generator.sums(images, below, plan=plan), plan)
+                for chosen in _chunks(rows, channels.size):
                     yield group, chosen
 
-    def measure(batch: tuple[_Group, list[int]]) -> tuple[list[int], DirectionSums]:
+    def measure(batch: tuple[_Group, list[int]]) -> tuple[list[int], Float[Tensor, "c n d"]]:
         group, chosen = batch
-        here = [positions[i] for i in chosen]
-        return chosen, DirectionSums.of(_differences(generator, clip, group, here, std=std, step=step))
 
-    sums: DirectionSums | None = None
+        def differences(rows: Sequence[int]) -> list[Tensor]:
+            here = [positions[i] for i in rows]
+            return list(_differences(generator, clip, group, here, std=std, step=step))
+
+        return chosen, torch.stack(channels.run(differences, chosen))
+
+    sums = DirectionSums.empty(len(positions), embedding_width(generator, clip))
+    pending: list[tuple[list[int], Tensor]] = []
     with torch.no_grad():
-        taps = generator.winograd_taps() if live else {}
-        for chosen, found in map_on_cores(measure, batches(), device=styles.device):
-            advance(2 * int(found.seen.sum()))
-            sums = sums or DirectionSums.empty(len(positions), found.total.shape[-1])
-            sums = sums.add_at(torch.tensor(chosen), found)
-    return sums or DirectionSums.empty(len(positions), embedding_width(generator, clip))
+        for found in map_on_cores(measure, batches(), device=styles.device):
+            advance(2 * found[1].shape[0] * found[1].shape[1])
+            pending.append(found)
+            if sum(x.nbytes for _, x in pending) > PENDING_BYTES:
+                sums, pending = _added(sums, pending), []
+    return _added(sums, pending)
+
+
+def _added(sums: DirectionSums, pending: list[tuple[list[int], Tensor]]) -> DirectionSums:
+    """Sums with differences [c n d] of some rows added; these leave their device together."""
+    if not pending:
+        return sums
+    here = torch.cat([x.flatten() for _, x in pending]).cpu().split([x.numel() for _, x in pending])
+    for (rows, x), values in zip(pending, here, strict=True):
+        sums = sums.add_at(torch.tensor(rows), DirectionSums.of(values.view(x.shape)))
+    return sums
 
 
 def _differences(
@@ -140,7 +167,7 @@ def _differences(
         moved[row, 0, :, position] += move
         moved[row, 1, :, position] -= move
         since.append(group.moved(generator, position, (move, -move)))
-    rendered = generator.render(moved.flatten(0, 2), since=_joined(since), taps=group.taps)
+    rendered = generator.render(moved.flatten(0, 2), since=_joined(since), plan=group.plan)
     plus, minus = clip.encode_images(rendered).reshape(num_channels, 2, n, -1).unbind(1)
     return plus - minus
 

@@ -5,7 +5,9 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.func import functional_call
 
-from pipeline.models.stylegan2 import Activations, Generator, SynthesisLayer
+from pipeline.models.stylegan2 import Generator
+from pipeline.models.synthesis import SynthesisLayer
+from pipeline.models.synthesis_plan import Activations
 
 BASE = 128  # px; the blocks up to here are run whole
 BAND = 8  # rows of the base's features in a band

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pipeline.models.ir_se50 import IrSe50Body
-from pipeline.models.stylegan2 import FullyConnected
+from pipeline.models.synthesis import FullyConnected
 
 TAPS = (6, 20, 23)  # bottlenecks behind the pyramid's levels: 128, 256 and 512 channels
 COARSE_ROWS, MIDDLE_ROWS = 3, 7  # rows below 3 read the coarse level, below 7 the middle one

@@ -17,7 +17,8 @@ from torch.func import functional_call, stack_module_state, vmap
 
 from kernels import Impl, check_impl
 from pipeline.errors import PipelineError
-from pipeline.models.stylegan2 import MAPPING_LR_MULTIPLIER, FullyConnected, Generator, GeneratorConfig
+from pipeline.models.stylegan2 import MAPPING_LR_MULTIPLIER, Generator
+from pipeline.models.synthesis import FullyConnected, GeneratorConfig
 from pipeline.style_space import StyleSpace
 
 Level = Literal["coarse", "medium", "fine"]

@@ -12,6 +12,7 @@ import pipeline
 from kernels import Impl
 from pipeline.models.clip import encode_pixels, encode_tokens
 from pipeline.models.mapper import MapperBank, MapperConfig, make_mapper
+from pipeline.models.synthesis_plan import DirectPlan
 from pipeline.optimization.edit_loss import EditLoss
 from pipeline.packs.pack import Pack
 
@@ -30,12 +31,9 @@ def _moves(pack: Pack, impl: Impl) -> object:
     return bank.moves(torch.ones(1, pack.generator.space.num_ws, pack.generator.config.w_dim), impl=impl)
 
 
-def _activations(pack: Pack, impl: Impl) -> object:
-    return pack.generator.activations(torch.ones(1, pack.generator.space.num_channels), 0, impl=impl)
-
-
 def _render(pack: Pack, impl: Impl) -> object:
-    return pack.generator.render(torch.ones(1, pack.generator.space.num_channels), impl=impl)
+    plan = DirectPlan(pack.generator.synthesis, impl=impl)
+    return pack.generator.render(torch.ones(1, pack.generator.space.num_channels), plan=plan)
 
 
 CALLS: dict[str, Callable[[Pack, Impl], object]] = {
@@ -43,10 +41,9 @@ CALLS: dict[str, Callable[[Pack, Impl], object]] = {
     "encode_pixels": lambda pack, impl: encode_pixels(pack.clip.model, IMAGES, impl=impl),
     "terms": _terms,
     "moves": _moves,
-    "activations": _activations,
-    "render": _render,
+    "DirectPlan": _render,
 }
-PARTS_OF_THE_GENERATOR = {"forward", "run", "images"}  # what ``activations`` and ``render`` hand ``impl`` on to
+PARTS_OF_THE_GENERATOR = {"forward"}  # of its layers, to which a plan hands ``impl`` on
 
 
 def test_calls_cover_every_function_with_impl():
@@ -57,7 +54,7 @@ def test_calls_cover_every_function_with_impl():
         if isinstance(node, ast.FunctionDef)
         and any(argument.arg == "impl" for argument in [*node.args.args, *node.args.kwonlyargs])
     }
-    assert functions == set(CALLS) | PARTS_OF_THE_GENERATOR
+    assert functions | {"DirectPlan"} == set(CALLS) | PARTS_OF_THE_GENERATOR
 
 
 @pytest.mark.usefixtures("unchecked")

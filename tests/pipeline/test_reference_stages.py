@@ -19,6 +19,7 @@ from pipeline.directions.published_differences import (
 from pipeline.directions.table import check_measured_as
 from pipeline.errors import MissingInputError, PipelineError
 from pipeline.models.clip import Clip
+from pipeline.models.synthesis_plan import DirectPlan
 from pipeline.optimization.edit_loss import EditLoss, EditWeights
 from pipeline.packs.pack import Pack
 from pipeline.reference import CONCERNS, CORRECTED, OFFICIAL, Reference, reference_named, styles_with_gain
@@ -139,7 +140,7 @@ def published_loop(pack: Pack, styles: Tensor, mean: Tensor, std: Tensor, config
             for sign in (1, -1):
                 moved = images[i].clone()
                 moved[position] = own[i] + sign * STEP * std[position]
-                image = pack.generator.render(moved[None], impl="ref")
+                image = pack.generator.render(moved[None], plan=DirectPlan(pack.generator.synthesis, impl="ref"))
                 if config.uint8 != "round":
                     offset = {"+128": 128.0, "+127.5": 127.5}[config.uint8]
                     image = (image * 127.5 + offset).clamp(0, 255).floor() / 255 * 2 - 1

@@ -5,6 +5,7 @@ from torch import Tensor
 from kernels import DirectionSums, Probes, probe_rows, unit_vectors
 from pipeline.directions.differences import editable_positions, image_styles
 from pipeline.directions.slopes import Slopes, sum_slopes
+from pipeline.models.synthesis_plan import DirectPlan
 from pipeline.packs.pack import Pack
 from tests.tolerances import FINITE_DIFFERENCE, KEPT_ACTIVATIONS
 
@@ -51,7 +52,11 @@ def test_sum_slopes_equal_small_differences_one_channel_at_a_time(tiny_pack: Pac
             moved = styles.clone()
             moved[:, positions[row]] += sign * step
             with torch.no_grad():
-                ends.append(tiny_pack.clip.encode_images(tiny_pack.generator.render(moved, impl="ref")))
+                ends.append(
+                    tiny_pack.clip.encode_images(
+                        tiny_pack.generator.render(moved, plan=DirectPlan(tiny_pack.generator.synthesis, impl="ref"))
+                    )
+                )
         expected = (ends[0] - ends[1]).mean(dim=0) / 0.1
         torch.testing.assert_close(found.mean_effect()[row], expected, **FINITE_DIFFERENCE)
 

@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 
 from kernels import Impl
-from pipeline.models import stylegan2
+from pipeline.models import synthesis
 from pipeline.models.stylegan2 import Generator, GeneratorConfig
+from pipeline.models.synthesis_plan import DirectPlan
 from tests.tolerances import HALF_PRECISION
 
 PLAIN = GeneratorConfig(resolution=32, channel_base=512, channel_max=16, z_dim=8, w_dim=8, mapping_layers=2)
@@ -33,7 +34,7 @@ def test_half_precision_is_off_by_default_and_on_a_cpu():
 def test_half_precision_runs_in_the_highest_resolutions(
     num_fp16_res: int, first_half: int, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(stylegan2, "HALF_DEVICES", ("cpu",))
+    monkeypatch.setattr(synthesis, "HALF_DEVICES", ("cpu",))
     generator = make_generator(replace(PLAIN, num_fp16_res=num_fp16_res))
     found = dtypes(generator, torch.randn(1, generator.space.num_channels))
     wanted = [torch.float16 if x.resolution >= first_half else torch.float32 for x in generator.space.layers]
@@ -44,9 +45,9 @@ def test_half_precision_runs_in_the_highest_resolutions(
 def test_half_precision_draws_the_same_within_its_rounding(impl: Impl, monkeypatch: pytest.MonkeyPatch):
     generator = make_generator(replace(PLAIN, num_fp16_res=3))
     styles = generator.styles(torch.randn(2, 8))
-    full = generator.render(styles, impl=impl)
-    monkeypatch.setattr(stylegan2, "HALF_DEVICES", ("cpu",))
-    half = generator.render(styles, impl=impl)
+    full = generator.render(styles, plan=DirectPlan(generator.synthesis, impl=impl))
+    monkeypatch.setattr(synthesis, "HALF_DEVICES", ("cpu",))
+    half = generator.render(styles, plan=DirectPlan(generator.synthesis, impl=impl))
     assert half.dtype == torch.float32
     assert not torch.equal(full, half)
     scale = float(full.abs().max())
@@ -54,7 +55,7 @@ def test_half_precision_draws_the_same_within_its_rounding(impl: Impl, monkeypat
 
 
 def test_half_precision_does_not_overflow_for_large_weights_and_styles(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(stylegan2, "HALF_DEVICES", ("cpu",))
+    monkeypatch.setattr(synthesis, "HALF_DEVICES", ("cpu",))
     generator = make_generator(replace(PLAIN, num_fp16_res=1, conv_clamp=256.0))
     for name in ("conv0", "conv1"):
         generator.get_submodule(f"synthesis.b32.{name}").weight.mul_(1e6)

@@ -9,8 +9,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from kernels import Impl
-from pipeline.models import stylegan2
+from pipeline.models import synthesis_plan
 from pipeline.models.stylegan2 import Generator, GeneratorConfig
+from pipeline.models.synthesis_plan import DirectPlan, transformed_taps
 from tests.tolerances import FLOAT32_GENERATOR, FLOAT64_FORMULA, FLOAT64_GENERATOR
 
 SMALL = GeneratorConfig(resolution=16, channel_base=64, channel_max=8, z_dim=6, w_dim=6, mapping_layers=3)
@@ -107,7 +108,7 @@ def test_render_equals_slow_synthesis_from_equations(config: GeneratorConfig, im
     w = make_w(generator, 2)
     state = generator.state_dict()
     want = [slow_synthesis(state, row, resolution=config.resolution, clamp=config.conv_clamp) for row in w]
-    got = generator.render(generator.styles(w), impl=impl)
+    got = generator.render(generator.styles(w), plan=DirectPlan(generator.synthesis, impl=impl))
     torch.testing.assert_close(got, torch.stack(want), **FLOAT64_GENERATOR)
 
 
@@ -119,7 +120,7 @@ def test_render_fast_equals_ref(config: GeneratorConfig) -> None:
     generator = make_generator(config)
     styles = generator.styles(make_w(generator, 3))
     assert styles.shape == (3, config.style_space.num_channels)
-    fast, ref = (generator.render(styles, impl=impl) for impl in ("fast", "ref"))
+    fast, ref = (generator.render(styles, plan=DirectPlan(generator.synthesis, impl=impl)) for impl in ("fast", "ref"))
     assert fast.shape == (3, 3, config.resolution, config.resolution)
     torch.testing.assert_close(fast, ref, **FLOAT64_GENERATOR)
 
@@ -127,7 +128,7 @@ def test_render_fast_equals_ref(config: GeneratorConfig) -> None:
 def test_render_float32_fast_equals_ref() -> None:
     generator = make_generator(LARGER, dtype=torch.float32)
     styles = generator.styles(make_w(generator, 2))
-    fast, ref = (generator.render(styles, impl=impl) for impl in ("fast", "ref"))
+    fast, ref = (generator.render(styles, plan=DirectPlan(generator.synthesis, impl=impl)) for impl in ("fast", "ref"))
     assert fast.dtype == torch.float32
     torch.testing.assert_close(fast, ref, **FLOAT32_GENERATOR)
 
@@ -139,7 +140,9 @@ def test_render_gradient_reaches_every_style_and_equals_ref(noise: bool) -> None
     gradients = []
     for impl in ("fast", "ref"):
         leaf = styles.clone().requires_grad_()
-        (gradient,) = torch.autograd.grad(generator.render(leaf, impl=impl).square().mean(), leaf)
+        (gradient,) = torch.autograd.grad(
+            generator.render(leaf, plan=DirectPlan(generator.synthesis, impl=impl)).square().mean(), leaf
+        )
         gradients.append(gradient)
     assert int((gradients[0] == 0).sum()) == 0
     torch.testing.assert_close(gradients[0], gradients[1], **FLOAT64_GENERATOR)
@@ -159,10 +162,12 @@ def test_forward_gradient_reaches_every_parameter_but_the_mapping() -> None:
 @pytest.mark.parametrize("layer", range(NUM_LAYERS + 1))
 def test_render_from_kept_activations_equals_full_render(layer: int, impl: Impl, generator: Generator) -> None:
     styles = generator.styles(make_w(generator, 2))
-    kept = generator.activations(styles, layer, impl=impl)
+    kept = generator.activations(styles, layer, plan=DirectPlan(generator.synthesis, impl=impl))
     assert kept.layer == layer
-    got = generator.render(styles, since=kept, impl=impl)
-    torch.testing.assert_close(got, generator.render(styles, impl=impl), **FLOAT64_FORMULA)
+    got = generator.render(styles, since=kept, plan=DirectPlan(generator.synthesis, impl=impl))
+    torch.testing.assert_close(
+        got, generator.render(styles, plan=DirectPlan(generator.synthesis, impl=impl)), **FLOAT64_FORMULA
+    )
 
 
 @pytest.mark.parametrize("layer", range(NUM_LAYERS))
@@ -180,23 +185,23 @@ def test_render_changed_layer_from_kept_activations_equals_full_render(layer: in
 def test_render_with_winograd_taps_equals_render(
     layer: int, generator: Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stylegan2, "WINOGRAD_CHANNELS", 1)
-    monkeypatch.setattr(stylegan2, "CPU_SLICE_BYTES", 1)  # a sample at a time
-    taps = generator.winograd_taps()
-    assert [generator.space.layers[i].name for i in taps] == ["b8.conv1", "b16.conv1"]
+    monkeypatch.setattr(synthesis_plan, "WINOGRAD_CHANNELS", 1)
+    monkeypatch.setattr(synthesis_plan, "CPU_SLICE_BYTES", 1)  # a sample at a time
+    plan = DirectPlan(generator.synthesis, taps=transformed_taps(generator.synthesis))
+    assert [generator.space.layers[i].name for i in plan.taps] == ["b8.conv1", "b16.conv1"]
     with torch.no_grad():
         styles = generator.styles(make_w(generator, 3))
-        got = generator.render(styles, since=generator.activations(styles, layer, taps=taps), taps=taps)
+        got = generator.render(styles, since=generator.activations(styles, layer, plan=plan), plan=plan)
         torch.testing.assert_close(got, generator.render(styles), **FLOAT64_GENERATOR)
 
 
 def test_winograd_taps_are_of_layers_with_many_channels(generator: Generator, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert generator.winograd_taps() == {}
-    monkeypatch.setattr(stylegan2, "WINOGRAD_CHANNELS", 8)
-    names = [generator.space.layers[i].name for i in generator.winograd_taps()]
+    assert transformed_taps(generator.synthesis) == {}
+    monkeypatch.setattr(synthesis_plan, "WINOGRAD_CHANNELS", 8)
+    names = [generator.space.layers[i].name for i in transformed_taps(generator.synthesis)]
     assert names == ["b8.conv1"]
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert generator.winograd_taps() == {}
+        assert transformed_taps(generator.synthesis) == {}
 
 
 def test_activations_are_not_changed_by_rendering_from_them(generator: Generator) -> None:
@@ -222,13 +227,15 @@ def test_activations_go_on_from_lower_ones(generator: Generator) -> None:
 def test_render_since_fewer_samples_counts_them_round_and_round(
     layer: int, slice_bytes: int, generator: Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stylegan2, "CPU_SLICE_BYTES", slice_bytes)
+    monkeypatch.setattr(synthesis_plan, "CPU_SLICE_BYTES", slice_bytes)
     below = generator.styles(make_w(generator, 3))
     moved = below.repeat(2, 1)
     moved[:, generator.space.layers[layer].offset :] += 0.5
     with torch.no_grad():
         got = generator.render(moved, since=generator.activations(below, layer))
-    torch.testing.assert_close(got, generator.render(moved, impl="ref"), **FLOAT64_GENERATOR)
+    torch.testing.assert_close(
+        got, generator.render(moved, plan=DirectPlan(generator.synthesis, impl="ref")), **FLOAT64_GENERATOR
+    )
 
 
 @pytest.mark.parametrize("noise", [True, False])
@@ -256,8 +263,10 @@ def test_activations_layer_out_of_reach_raises(layer: int, generator: Generator)
 @pytest.mark.parametrize("impl", ["fast", "ref"])
 def test_render_sample_does_not_depend_on_batch(impl: Impl, generator: Generator) -> None:
     styles = generator.styles(make_w(generator, 4))
-    together = generator.render(styles, impl=impl)
-    alone = torch.cat([generator.render(row, impl=impl) for row in styles.split(1)])
+    together = generator.render(styles, plan=DirectPlan(generator.synthesis, impl=impl))
+    alone = torch.cat(
+        [generator.render(row, plan=DirectPlan(generator.synthesis, impl=impl)) for row in styles.split(1)]
+    )
     torch.testing.assert_close(together, alone, **FLOAT64_GENERATOR)
 
 
@@ -369,12 +378,14 @@ def test_render_styles_of_other_length_raises(generator: Generator) -> None:
 def test_render_noise_off_equals_strength_zero(impl: Impl) -> None:
     on, off = make_generator(SMALL), make_generator(replace(SMALL, noise=False))
     styles = on.styles(make_w(on, 2))
-    noisy = on.render(styles, impl=impl)
+    noisy = on.render(styles, plan=DirectPlan(on.synthesis, impl=impl))
     for name, parameter in on.named_parameters():
         if name.endswith("noise_strength"):
             parameter.zero_()
-    silent = on.render(styles, impl=impl)
-    torch.testing.assert_close(off.render(styles, impl=impl), silent, **FLOAT64_GENERATOR)
+    silent = on.render(styles, plan=DirectPlan(on.synthesis, impl=impl))
+    torch.testing.assert_close(
+        off.render(styles, plan=DirectPlan(off.synthesis, impl=impl)), silent, **FLOAT64_GENERATOR
+    )
     assert not torch.allclose(noisy, silent)
 
 
@@ -421,7 +432,7 @@ def test_moved_activations_equal_activations_of_moved_styles(layer: int, generat
     moved = styles.repeat(2, 1)
     moved[:, position] += torch.tensor(moves).repeat_interleave(3)
     got = generator.moved_activations(styles, below, sums, position=position, moves=moves)
-    want = generator.activations(moved, layer + 1, impl="ref")
+    want = generator.activations(moved, layer + 1, plan=DirectPlan(generator.synthesis, impl="ref"))
     torch.testing.assert_close(got.features, want.features, **FLOAT64_GENERATOR)
     assert (got.layer, got.rgb is None) == (layer + 1, want.rgb is None)
     torch.testing.assert_close(generator.render(moved, since=got), generator.render(moved), **FLOAT64_GENERATOR)
@@ -433,5 +444,5 @@ def test_sums_are_none_where_the_convolution_is_not_shared(
     styles = generator.styles(make_w(generator, 1))
     assert generator.space.layers[1].is_torgb
     assert generator.sums(styles, generator.activations(styles, 1)) is None
-    monkeypatch.setattr(stylegan2, "CPU_SLICE_BYTES", 1)
+    monkeypatch.setattr(synthesis_plan, "CPU_SLICE_BYTES", 1)
     assert generator.sums(styles, generator.activations(styles, 0)) is None

@@ -11,8 +11,9 @@ from kernels import ChannelDirection, DirectionSums
 from pipeline.config import ChannelDirectionsConfig, StyleStatisticsConfig
 from pipeline.directions.differences import editable_positions, image_styles, sum_differences
 from pipeline.machine.batch_size import choose_batch_size
-from pipeline.models import stylegan2
+from pipeline.models import synthesis_plan
 from pipeline.models.sampling import sample_w_plus
+from pipeline.models.synthesis_plan import DirectPlan
 from pipeline.packs.pack import Pack
 from pipeline.runs.shard import Input, ShardReport, close_stage, find_input
 from pipeline.stages import channel_directions as stage
@@ -55,7 +56,9 @@ def test_sum_differences_equals_the_papers_loop(tiny_pack: Pack, styles: Tensor,
             for sign in (1, -1):
                 moved = style.clone()
                 moved[position] += sign * STEP * std[position]
-                image = tiny_pack.generator.render(moved[None], impl="ref")
+                image = tiny_pack.generator.render(
+                    moved[None], plan=DirectPlan(tiny_pack.generator.synthesis, impl="ref")
+                )
                 ends.append(tiny_pack.clip.encode_images(image)[0])
             difference = ends[0] / ends[0].norm() - ends[1] / ends[1].norm()
             unit.append(difference / difference.norm())
@@ -89,9 +92,9 @@ def test_sum_differences_by_winograd_agree(
     tiny_pack: Pack, styles: Tensor, std: Tensor, monkeypatch: pytest.MonkeyPatch
 ):
     positions = editable_positions(tiny_pack.generator.space)[::3]
-    monkeypatch.setattr(stylegan2, "WINOGRAD_CHANNELS", 10**6)
+    monkeypatch.setattr(synthesis_plan, "WINOGRAD_CHANNELS", 10**6)
     direct = measure(tiny_pack, styles, std, positions)
-    monkeypatch.setattr(stylegan2, "WINOGRAD_CHANNELS", 1)
+    monkeypatch.setattr(synthesis_plan, "WINOGRAD_CHANNELS", 1)
     found = measure(tiny_pack, styles, std, positions)
     assert not torch.equal(found.direction, direct.direction)  # it was run
     torch.testing.assert_close(found.direction, direct.direction, **KEPT_ACTIVATIONS)
@@ -102,7 +105,7 @@ def test_sum_differences_without_shared_convolutions_agree(
 ):
     positions = editable_positions(tiny_pack.generator.space)[::3]
     shared = measure(tiny_pack, styles, std, positions)
-    monkeypatch.setattr(stylegan2, "CPU_SLICE_BYTES", 1)
+    monkeypatch.setattr(synthesis_plan, "CPU_SLICE_BYTES", 1)
     whole = measure(tiny_pack, styles, std, positions)
     assert not torch.equal(whole.direction, shared.direction)  # it was another way
     torch.testing.assert_close(whole.direction, shared.direction, **KEPT_ACTIVATIONS)
@@ -163,7 +166,7 @@ def test_run_channel_directions_any_split_gives_the_same_bits(
     winograd_from: int,
     monkeypatch: pytest.MonkeyPatch,
 ):
-    monkeypatch.setattr(stylegan2, "WINOGRAD_CHANNELS", winograd_from)
+    monkeypatch.setattr(synthesis_plan, "WINOGRAD_CHANNELS", winograd_from)
     config = ChannelDirectionsConfig(num_images=9, shard_size=shard_size, images_per_shard=images_per_shard)
     run_all(config, run_store, tiny_pack, statistics)
     table = rows_of(run_store)

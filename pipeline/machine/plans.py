@@ -1,0 +1,62 @@
+"""Which plan a generator renders by: chosen by device and precision, prepared once, used by every stage."""
+
+from threading import Lock
+from weakref import WeakKeyDictionary
+
+import torch
+
+from pipeline.config import Precision
+from pipeline.machine.precision import check_precision
+from pipeline.models.clip import Clip
+from pipeline.models.polyphase_plan import PolyphasePlan
+from pipeline.models.render_graphs import RenderGraphs
+from pipeline.models.stylegan2 import Generator
+from pipeline.models.synthesis_plan import DirectPlan, SynthesisPlan, transformed_taps
+
+_Stamp = tuple[tuple[int, int], ...]
+_kept: WeakKeyDictionary[Generator, dict[bool, tuple[_Stamp, PolyphasePlan]]] = WeakKeyDictionary()
+_preparing = Lock()
+
+
+def synthesis_plan(generator: Generator, precision: Precision = "full", *, winograd: bool = False) -> SynthesisPlan:
+    """The generator's plan for its device.
+
+    On a CPU the modules as they are. On CUDA ``prepared_plan``, in half precision where asked for.
+
+    Args:
+        generator: on the device where it is to run.
+        precision: of features and weights; ``tf32`` is a matter of ``held_precision`` and prepares as ``full`` does.
+        winograd: let a CPU take its faster convolutions, off by some 1e-5 and without gradients, for measuring.
+    Raises:
+        PipelineError: if the device does not have the precision.
+    """
+    device = generator.mapping.w_avg.device
+    check_precision(precision, device)
+    if device.type == "cuda":
+        return prepared_plan(generator, half=precision == "half")
+    return DirectPlan(generator.synthesis, taps=transformed_taps(generator.synthesis) if winograd else {})
+
+
+def prepared_plan(generator: Generator, *, half: bool) -> PolyphasePlan:
+    """The generator's polyphase plan: made the first time, and again once its weights have changed or moved."""
+    with _preparing:
+        plans, stamp = _kept.setdefault(generator, {}), _stamp(generator)
+        if half not in plans or plans[half][0] != stamp:
+            plan = PolyphasePlan(
+                generator.synthesis,
+                half=torch.float16 if half else None,
+                backend="inductor",
+                graphs=RenderGraphs(generator.mapping.w_avg.device),
+            )
+            plans[half] = (stamp, plan)
+        return plans[half][1]
+
+
+def clip_for(clip: Clip, precision: Precision) -> Clip:
+    """CLIP with its image tower in half precision where that is asked for."""
+    return clip.in_half() if precision == "half" else clip
+
+
+def _stamp(generator: Generator) -> _Stamp:
+    """Where the weights lie and how often they were written to."""
+    return tuple((x.data_ptr(), x._version) for x in generator.synthesis.state_dict(keep_vars=True).values())
