@@ -15,7 +15,7 @@ from torch import Tensor
 from pipeline.inversion.likeness import TERMS as LIKENESS_TERMS
 from pipeline.inversion.likeness import Likeness, Seen
 from pipeline.models.stylegan2 import Generator
-from pipeline.optimization.descent import Descent, Schedule, run_slots
+from pipeline.optimization.descent import Descent, Schedule, run_slots, update_all
 from pipeline.optimization.space import LatentSpace
 from pipeline.pixels import from_rgb_arrays
 
@@ -133,6 +133,7 @@ def _step(
     (gradients,) = torch.autograd.grad(total.sum(), vectors)
     finite = (torch.isfinite(total) & torch.isfinite(gradients).all(dim=1)).tolist()
     ended: list[tuple[_Slot, str]] = []
+    going: list[tuple[Descent, torch.Tensor]] = []
     for slot, loss, row, gradient, is_finite in zip(
         slots, total.tolist(), terms.tolist(), gradients, finite, strict=True
     ):
@@ -145,5 +146,6 @@ def _step(
         if stop:
             ended.append((slot, stop))
         else:
-            slot.descent.update(space.of_gradient(gradient))
+            going.append((slot.descent, space.of_gradient(gradient)))
+    update_all(going)
     return ended

@@ -5,13 +5,15 @@ Letters: x entry of the vector.
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Protocol, TypeVar
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
+
+from pipeline.optimization.adam import AdamMoments, adam_step
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,7 @@ class Descent:
     def __init__(self, start: Float[Tensor, "x"], schedule: Schedule) -> None:
         self.schedule = schedule
         self.vector = start.clone().requires_grad_()
-        self.optimizer = torch.optim.Adam([self.vector], fused=True)
+        self.moments = AdamMoments.of(self.vector)
         self.best, self.best_loss, self.best_step = start, math.inf, 0
         self.flat_loss, self.flat_since = math.inf, 0
         self.step = 0
@@ -76,19 +78,11 @@ class Descent:
         if loss < self.flat_loss - self.schedule.tolerance:
             self.flat_loss, self.flat_since = loss, self.step
 
-    def update(self, gradient: Float[Tensor, "x"]) -> None:
-        """One step of Adam."""
-        schedule = self.schedule
-        self.optimizer.param_groups[0]["lr"] = learning_rate(
-            self.step,
-            schedule.num_steps,
-            peak=schedule.learning_rate,
-            rampup=schedule.rampup,
-            rampdown=schedule.rampdown,
-        )
-        self.vector.grad = gradient
-        self.optimizer.step()
-        self.step += 1
+    @property
+    def rate(self) -> float:
+        """The learning rate of this step."""
+        x = self.schedule
+        return learning_rate(self.step, x.num_steps, peak=x.learning_rate, rampup=x.rampup, rampdown=x.rampdown)
 
     @property
     def is_last(self) -> bool:
@@ -103,6 +97,15 @@ class Descent:
         if self.schedule.patience and self.step - self.flat_since >= self.schedule.patience:
             return "flat"
         return None
+
+
+def update_all(going: Sequence[tuple[Descent, Float[Tensor, "x"]]]) -> None:
+    """One step of Adam for every descent along its gradient; those of one learning rate in one call."""
+    for rate, members in groupby(sorted(going, key=lambda x: x[0].rate), key=lambda x: x[0].rate):
+        descents, gradients = zip(*members, strict=True)
+        adam_step([x.vector for x in descents], gradients, [x.moments for x in descents], rate=rate)
+        for descent in descents:
+            descent.step += 1
 
 
 class _Numbered(Protocol):

@@ -17,8 +17,9 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from pipeline.config import OptimizedLatentsConfig
+from pipeline.machine.plans import synthesis_plan
 from pipeline.models.stylegan2 import Generator
-from pipeline.optimization.descent import Descent, Schedule, run_slots
+from pipeline.optimization.descent import Descent, Schedule, run_slots, update_all
 from pipeline.optimization.edit_loss import EditLoss, EditWeights, SourceEmbeddings, TextTarget, weight_rows
 from pipeline.optimization.space import LatentSpace
 from pipeline.pixels import to_rgb_arrays
@@ -146,7 +147,7 @@ def optimize(
     Returns:
         one outcome per pair, in order.
     """
-    space = LatentSpace(generator, config.space)
+    space = LatentSpace(generator, config.space, plan=synthesis_plan(generator, config.precision))
     outcomes = [Outcome() for _ in pairs]
 
     def end(number: int, outcome: Outcome) -> None:
@@ -187,7 +188,7 @@ def _embed(slots: list[_Slot], space: LatentSpace, loss: EditLoss) -> None:
     if not slots:
         return
     with torch.no_grad():
-        images = space.generator.render(space.styles(torch.stack([slot.source for slot in slots])))
+        images = space.generator.render(space.styles(torch.stack([slot.source for slot in slots])), plan=space.plan)
     found = loss.embed_sources(images)
     for i, slot in enumerate(slots):
         identity = None if found.identity is None else found.identity[i : i + 1]
@@ -202,7 +203,7 @@ def _step(
     sources = torch.stack([slot.source for slot in slots])
     noise = [0.0 if slot.descent.is_last else config.search_noise for slot in slots]
     moved = [x + k * space.noise(s.source, s.rng) if k else x for x, s, k in zip(vectors, slots, noise, strict=True)]
-    images = space.generator.render(space.styles(torch.stack(moved)))
+    images = space.generator.render(space.styles(torch.stack(moved)), plan=space.plan)
     identity = [slot.embeddings.identity for slot in slots if slot.embeddings.identity is not None]
     terms = loss.terms(
         images,
@@ -219,6 +220,7 @@ def _step(
     losses, rows = total.tolist(), terms.tolist()
     finite = (torch.isfinite(total) & torch.isfinite(gradients).all(dim=1)).tolist()
     ended: list[tuple[_Slot, Outcome]] = []
+    going: list[tuple[Descent, Tensor]] = []
     for i, slot in enumerate(slots):
         if not finite[i]:
             step = slot.descent.step
@@ -232,7 +234,8 @@ def _step(
         if stop:
             ended.append((slot, slot.finish(stop)))
         else:
-            slot.descent.update(space.of_gradient(gradients[i]))
+            going.append((slot.descent, space.of_gradient(gradients[i])))
+    update_all(going)
     return ended
 
 

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from pipeline.models.stylegan2 import Generator
+from pipeline.models.synthesis_plan import SynthesisPlan
 
 SpaceName = Literal["w", "w_plus", "styles"]
 
@@ -20,14 +21,15 @@ class LatentSpace:
     Args:
         generator: whose space it is.
         name: w is w_plus with one move for all rows.
+        plan: how its vectors are rendered; None runs the modules as they are.
 
     Attributes:
         mean: the mean latent as a vector of the space.
         movable: 1 where an entry may move, else 0.
     """
 
-    def __init__(self, generator: Generator, name: SpaceName) -> None:
-        self.generator, self.name = generator, name
+    def __init__(self, generator: Generator, name: SpaceName, *, plan: SynthesisPlan | None = None) -> None:
+        self.generator, self.name, self.plan = generator, name, plan
         with torch.no_grad():
             mean = generator.mapping.w_avg.expand(1, generator.space.num_ws, -1)
             self.mean = self.of_latent(mean)
