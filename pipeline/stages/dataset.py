@@ -1,7 +1,8 @@
 """Rendered datasets: every latent's original and its edits, as labelled PNG images in Parquet."""
 
 import json
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import NamedTuple
@@ -14,13 +15,16 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 import storage
-from pipeline.config import DatasetConfig, Rounding
+from pipeline.config import DatasetConfig, Precision, Rounding
 from pipeline.errors import MissingInputError, PipelineError
 from pipeline.inversion.photos import load_photos, paste_edits, with_photos
+from pipeline.machine.batch_size import Batches
+from pipeline.machine.beside import Leaving, finish_beside
 from pipeline.machine.cores import map_on_cores
+from pipeline.machine.plans import synthesis_plan
 from pipeline.models.stylegan2 import Generator
 from pipeline.packs.pack import Pack
-from pipeline.pixels import to_rgb_arrays
+from pipeline.pixels import to_rgb_arrays, to_uint8
 from pipeline.prompts import ORIGINAL
 from pipeline.render_checks import render_faults, saturation
 from pipeline.rows import EditedLatentRow, ImageRow, PromptRow, artifact_table, rows_of
@@ -68,15 +72,21 @@ class Render:
 
 
 def compute_images(
-    generator: Generator, styles: Float[Tensor, "n s"], *, batch_size: int, rounding: Rounding = "round"
+    generator: Generator,
+    styles: Float[Tensor, "n s"],
+    *,
+    batch_size: int,
+    rounding: Rounding = "round",
+    precision: Precision = "full",
 ) -> Iterator[Render]:
     """Render style vectors to 8-bit RGB, ``batch_size`` at a time; ``rounding`` as in ``to_uint8``.
 
     A render that is no image, see ``render_faults``, has its reason instead of one.
     """
+    plan = synthesis_plan(generator, precision)
     for part in styles.split(batch_size):
         with torch.no_grad():
-            images = generator.render(part)
+            images = generator.render(part, plan=plan)
         faults = render_faults(part, images)
         arrays = to_rgb_arrays(torch.nan_to_num(images), rounding)
         for array, fault, share in zip(arrays, faults, saturation(images), strict=True):
@@ -186,7 +196,7 @@ def run_dataset_shard(
                 for latent_id, style in zip(usable["latent_id"].to_pylist(), styles, strict=True)
                 for batch in _batches(latent_id, style, edits.get(latent_id, []), config, pack)
             )
-            for rendered in map_on_cores(partial(_render, pack.generator, config), batches, device=styles.device):
+            for rendered in _rendered(pack.generator, config, batches, device=styles.device):
                 rows += rendered
         photos = load_photos(latents, bounds)
         rows = with_photos(rows, photos)
@@ -199,7 +209,7 @@ def run_dataset_shard(
         return Made(files, rows=len(rows), failures=table.num_rows - usable.num_rows + lost + failed)
 
     config_hash = dataset_hash(config, pack, latents, edited)
-    return run_shard(store, STAGE, shard, config_hash=config_hash, pack=pack, make=make)
+    return run_shard(store, STAGE, shard, config_hash=config_hash, pack=pack, make=make, precision=config.precision)
 
 
 def compute_edited_style(generator: Generator, style: Float[Tensor, "s"], edit: Edit) -> Float[Tensor, "s"]:
@@ -215,11 +225,10 @@ def compute_edited_style(generator: Generator, style: Float[Tensor, "s"], edit: 
 
 
 class _Batch(NamedTuple):
-    """Images of one latent to render together, and the prompt (None: the original) and strength of each."""
+    """Images to render together, and the latent, prompt (None: the original) and strength of each."""
 
-    latent_id: str
     styles: Float[Tensor, "n s"]
-    labels: list[tuple[PromptRow | None, float]]
+    labels: list[tuple[str, PromptRow | None, float]]
 
 
 def _batches(
@@ -227,25 +236,80 @@ def _batches(
 ) -> Iterator[_Batch]:
     """The original, then every edit."""
     styles = torch.stack([style, *(compute_edited_style(pack.generator, style, edit) for edit in edits)])
-    labels = [(None, 0.0), *((edit.prompt, edit.strength) for edit in edits)]
+    labels = [(latent_id, None, 0.0), *((latent_id, edit.prompt, edit.strength) for edit in edits)]
     for start in range(0, len(labels), config.batch_size):
         part = slice(start, start + config.batch_size)
-        yield _Batch(latent_id, styles[part], labels[part])
+        yield _Batch(styles[part], labels[part])
+
+
+def _merged(batches: Iterable[_Batch], size: int) -> Iterator[_Batch]:
+    """The same images in batches of ``size``, whatever latent they are of; the last may be smaller."""
+    styles, labels = [], []
+    for batch in batches:
+        styles += batch.styles.unbind()
+        labels += batch.labels
+        while len(labels) >= size:
+            yield _Batch(torch.stack(styles[:size]), labels[:size])
+            styles, labels = styles[size:], labels[size:]
+    if labels:
+        yield _Batch(torch.stack(styles), labels)
+
+
+def _rendered(
+    generator: Generator, config: DatasetConfig, batches: Iterable[_Batch], *, device: torch.device
+) -> Iterator[list[ImageRow]]:
+    """Batches as rows. A CPU renders and encodes a batch a core; a GPU renders full batches, and CPU threads encode."""
+    if device.type == "cpu":
+        return map_on_cores(partial(_render, generator, config), batches, device=device)
+    return render_beside(generator, config, _merged(batches, config.batch_size))
+
+
+def render_beside(generator: Generator, config: DatasetConfig, batches: Iterable[_Batch]) -> Iterator[list[ImageRow]]:
+    """Batches as rows: rounded on the device, and encoded on the CPU's threads while the next ones are rendered."""
+    plan, limit = synthesis_plan(generator, config.precision), Batches(config.batch_size)
+
+    def draw(styles: Sequence[Tensor]) -> list[Callable[[], Render]]:
+        together = torch.stack(list(styles))
+        with torch.no_grad():
+            images = generator.render(together, plan=plan)
+        pixels = Leaving(to_uint8(torch.nan_to_num(images), config.uint8).permute(0, 2, 3, 1).contiguous())
+        checked = zip(render_faults(together, images), saturation(images), strict=True)
+        advance(len(styles))
+        return [partial(_arrived, pixels, i, fault, share) for i, (fault, share) in enumerate(checked)]
+
+    def encode(drawn: tuple[_Batch, list[Callable[[], Render]]]) -> list[ImageRow]:
+        batch, renders = drawn
+        return _rows(batch, (render() for render in renders))
+
+    drawn = ((batch, limit.run(draw, batch.styles.unbind())) for batch in batches)
+    threads = max(1, (os.cpu_count() or 1) - 1)  # one drives the device
+    return finish_beside(encode, drawn, threads=threads, ahead=2 * threads)
+
+
+def _arrived(pixels: Leaving, index: int, fault: str | None, share: float) -> Render:
+    return Render(pixels.array()[index], None, share) if fault is None else Render(None, fault, None)
 
 
 def _render(generator: Generator, config: DatasetConfig, batch: _Batch) -> list[ImageRow]:
-    """A batch as rows."""
+    """A batch as rows, rendered and encoded in this thread."""
+    renders = compute_images(
+        generator, batch.styles, batch_size=config.batch_size, rounding=config.uint8, precision=config.precision
+    )
+    return _rows(batch, renders)
+
+
+def _rows(batch: _Batch, renders: Iterable[Render]) -> list[ImageRow]:
+    """Encoded images with their labels."""
     rows = []
-    renders = compute_images(generator, batch.styles, batch_size=config.batch_size, rounding=config.uint8)
-    for (prompt, strength), render in zip(batch.labels, renders, strict=True):
+    for (latent_id, prompt, strength), render in zip(batch.labels, renders, strict=True):
         prompt_id = ORIGINAL if prompt is None else prompt.prompt_id
-        image_id = image_name(batch.latent_id, prompt_id, strength)
+        image_id = image_name(latent_id, prompt_id, strength)
         png = None if render.image is None else storage.encode_png(render.image)
         rows.append(
             ImageRow(
                 image_id=image_id,
                 image=None if png is None else storage.image_struct(png, f"{image_id}.png"),
-                latent_id=batch.latent_id,
+                latent_id=latent_id,
                 prompt_id=prompt_id,
                 prompt=None if prompt is None else prompt.prompt,
                 target=None if prompt is None else prompt.target,
