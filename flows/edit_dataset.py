@@ -67,7 +67,7 @@ PHOTOS = replace(
     settings_of(ScreeningConfig, only=["renders_per_prompt", "batch_size"]),
     REFERENCE,
     settings_of(LatentsConfig, only=["shard_size"]),
-    settings_of(DatasetConfig, only=["images_per_shard", "paste_back"]),
+    settings_of(DatasetConfig, only=["precision", "images_per_shard", "paste_back"]),
     settings_of(EditDatasetConfig),
     settings_of(MappersConfig, only=["num_steps"], names={"num_steps": "mapper_steps"}, method="mapper"),
     settings_of(
@@ -83,12 +83,14 @@ def edit_dataset(request: Request) -> dict[str, Any]:
     pack; where neither has any, those that the prompts need are measured. A rerun with the same parameters does
     nothing but check.
     """
+    from pipeline.machine.precision import check_precision
     from pipeline.reference import reference_named
     from pipeline.threshold_study import threshold_rows
 
     if request["images"] is not None and request["latents"] is not None:
         raise ParameterError("`images` and `latents` cannot be given both: a run edits one set of latents.")
     pack = request.job().open_pack()
+    check_precision(request["precision"], pack.device)
     prompts = load_prompts(request["prompts"], neutral=pack.description.neutral)  # a bad list stops before any cost
     if request["thresholds"] is not None:
         rows = threshold_rows(prompts, request["thresholds"], usual=pack.description.num_channels)
@@ -106,7 +108,8 @@ def edit_dataset(request: Request) -> dict[str, Any]:
         stages += _mappers(request, pack, prompts)
     if "optimize" in methods:
         shared = request.shared_with(optimize_latents)
-        stages.append(optimize_latents(**shared, num_steps=request["optimization_steps"]))
+        own = {"num_steps": request["optimization_steps"], "precision": request["precision"]}
+        stages.append(optimize_latents(**shared, **own))
     edited = edit_latents(**request.shared_with(edit_latents, without=("latents_per_shard",)))
     rendered = render_dataset(**request.shared_with(render_dataset))
     scored = score_edits(**request.shared_with(score_edits))
@@ -168,5 +171,6 @@ def _mappers(request: Request, pack: "Pack", prompts: "list[Prompt]") -> list[di
         latents = {"num_latents": request["mapper_latents"], "first_seed": MAPPER_SEED, "psi": request["psi"]}
         stages.append(sample_latents(**where, **latents))
     shared = request.shared_with(train_mappers)
-    stages.append(train_mappers(**shared, training=training, num_steps=request["mapper_steps"]))
+    own = {"num_steps": request["mapper_steps"], "precision": request["precision"]}
+    stages.append(train_mappers(**shared, training=training, **own))
     return stages

@@ -13,9 +13,11 @@ from torch import Tensor
 from kernels import DirectionSums
 from pipeline.config import ChannelDirectionsConfig
 from pipeline.directions.differences import IMAGES_TOGETHER, embedding_width, measured_positions
+from pipeline.machine.plans import clip_for, synthesis_plan
 from pipeline.models.clip import Clip
 from pipeline.models.sampling import sample_w_plus
-from pipeline.models.stylegan2 import Activations, Generator
+from pipeline.models.stylegan2 import Generator
+from pipeline.models.synthesis_plan import Activations
 from pipeline.pixels import from_uint8, to_uint8
 from pipeline.runs.progress import advance
 
@@ -81,7 +83,7 @@ def sum_published_differences(
                     base[:, position] = mean[position]
                 layer = generator.space.locate(position)[0]
                 if below is None or below.layer != layer:  # lower layers are the same for all channels of one layer
-                    below = generator.activations(base, layer)
+                    below = generator.activations(base, layer, plan=synthesis_plan(generator, config.precision))
                 found = _difference(generator, clip, base, below, position, float(config.step * std[position]), config)
                 advance(2 * len(images))
                 sums = sums.add_at(torch.tensor([row]), DirectionSums.of(found[None]))
@@ -101,8 +103,8 @@ def _difference(
     moved = torch.cat([base, base])
     moved[: len(base), position] += distance
     moved[len(base) :, position] -= distance
-    images = generator.render(moved, since=below)
+    images = generator.render(moved, since=below, plan=synthesis_plan(generator, config.precision))
     if config.uint8 != "round":
         images = from_uint8(to_uint8(images, config.uint8))
-    plus, minus = clip.encode_images(images).split(len(base))
+    plus, minus = clip_for(clip, config.precision).encode_images(images).split(len(base))
     return plus - minus

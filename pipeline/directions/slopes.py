@@ -3,6 +3,7 @@
 Letters: n image, c editable channel, s style, d CLIP width, r probe row, p text.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -11,9 +12,13 @@ from torch import Tensor
 
 from kernels import DirectionSums, Probes
 from kernels.direction_sums import FRACTION_BITS
+from pipeline.config import Precision
 from pipeline.directions.differences import editable_positions
+from pipeline.machine.batch_size import Batches
+from pipeline.machine.plans import clip_for, synthesis_plan
 from pipeline.models.clip import Clip
 from pipeline.models.stylegan2 import Generator
+from pipeline.models.synthesis_plan import SynthesisPlan
 from pipeline.runs.progress import advance
 
 MIN_SLOPE = 1e-7  # per standard deviation; below this a derivative is rounding
@@ -46,6 +51,7 @@ def sum_slopes(
     probes: Probes,
     text_directions: Float[Tensor, "p d"],
     batch_size: int,
+    precision: Precision = "full",
 ) -> Slopes:
     """Derivatives of the unit embedding E(G(s)) along every editable channel, times its standard deviation.
 
@@ -63,41 +69,57 @@ def sum_slopes(
         std: standard deviation of every style channel; a channel with 0 gets slope 0.
         probes: directions to differentiate along; they span the texts.
         text_directions: unit vectors.
-        batch_size: images at a time.
+        batch_size: images at a time; halved where the memory does not hold them.
+        precision: of the renders and of CLIP's image tower.
     Returns:
         sums over the images of the derivatives of ``editable_positions``, in CLIP's space.
     """
     columns = torch.tensor(editable_positions(generator.space), device=styles.device)
     sigma = std.to(styles.device)[columns]
+    plan, clip = synthesis_plan(generator, precision), clip_for(clip, precision)
     found: Slopes | None = None
-    for images in styles.split(batch_size):
-        coordinates = _coordinates(generator, clip, images, columns=columns, sigma=sigma, probes=probes)
+
+    def add(images: Sequence[Tensor]) -> Sequence[Tensor]:
+        nonlocal found
+        x = torch.stack(list(images))
+        coordinates = _coordinates(generator, clip, x, columns=columns, sigma=sigma, probes=probes, plan=plan)
         sums = DirectionSums.of(probes.lift(coordinates), shortest=MIN_SLOPE)
         found_here = Slopes(sums, _reach(coordinates / probes.weight, text_directions @ probes.rows.T))
         found = found_here if found is None else found.merge(found_here)
-        advance(len(images))
+        advance(len(x))
+        return images
+
+    Batches(batch_size).run(add, list(styles))
     assert found is not None, "at least one image"
     return found
 
 
 def _coordinates(
-    generator: Generator, clip: Clip, images: Tensor, *, columns: Tensor, sigma: Tensor, probes: Probes
+    generator: Generator,
+    clip: Clip,
+    images: Tensor,
+    *,
+    columns: Tensor,
+    sigma: Tensor,
+    probes: Probes,
+    plan: SynthesisPlan,
 ) -> Float[Tensor, "c n r"]:
     """Derivatives along every probe row, weighted. Styles above the last channel that varies get no gradient."""
     x = images.detach().clone().requires_grad_()
     live = columns[sigma > 0].tolist()
     if not live:
         return torch.zeros(len(columns), len(x), len(probes.rows))
+    weight = probes.weight.tolist()
     above = generator.space.locate(max(live))[0] + 1
-    coordinates = torch.empty(len(columns), len(x), len(probes.rows))
+    coordinates = torch.empty(len(columns), len(x), len(probes.rows), device=x.device)
     with torch.enable_grad():  # a caller may have turned gradients off
-        rendered = generator.render(images, since=generator.activations(x, above))
+        rendered = generator.render(images, since=generator.activations(x, above, plan=plan), plan=plan)
         projected = clip.encode_images(rendered) @ probes.rows.to(x.device).T  # [n r]
         for row in range(len(probes.rows)):
             last = row + 1 == len(probes.rows)
             (gradient,) = torch.autograd.grad(projected[:, row].sum(), x, retain_graph=not last)
-            coordinates[:, :, row] = (gradient[:, columns] * sigma * probes.weight[row]).T.cpu()
-    return coordinates
+            coordinates[:, :, row] = (gradient[:, columns] * sigma * weight[row]).T
+    return coordinates.cpu()
 
 
 def _reach(coordinates: Float[Tensor, "c n r"], texts: Float[Tensor, "p r"]) -> Int[Tensor, "c p"]:

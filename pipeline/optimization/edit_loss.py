@@ -11,8 +11,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from kernels import Impl, check_impl, unit_vectors
-from pipeline.config import ClipPreprocess
+from pipeline.config import ClipPreprocess, Precision
 from pipeline.errors import PipelineError, PromptError
+from pipeline.machine.plans import clip_for
 from pipeline.models.clip import Clip
 from pipeline.models.identity import IdentityNetwork
 from pipeline.packs.pack import Pack
@@ -123,9 +124,16 @@ class EditLoss:
 
     @classmethod
     def of_pack(
-        cls, pack: Pack, weights: Sequence[EditWeights], *, preprocess: ClipPreprocess = "clip_normalised"
+        cls,
+        pack: Pack,
+        weights: Sequence[EditWeights],
+        *,
+        preprocess: ClipPreprocess = "clip_normalised",
+        precision: Precision = "full",
     ) -> "EditLoss":
         """With the pack's networks; the identity network only where a weight asks for it.
+
+        ``precision`` is that of CLIP's image tower; embeddings and losses are in full precision.
 
         Raises:
             PipelineError: if ``raw_box`` does not fit the sizes.
@@ -136,7 +144,8 @@ class EditLoss:
                 f"clip_preprocess=raw_box needs images and a CLIP of a multiple of {BOX} px; pack "
                 f"{pack.description.name!r} has {sizes[0]} and {sizes[1]} px. Add clip_preprocess=clip_normalised."
             )
-        return cls(pack.clip, pack.identity if any(w.identity > 0 for w in weights) else None, preprocess=preprocess)
+        identity = pack.identity if any(w.identity > 0 for w in weights) else None
+        return cls(clip_for(pack.clip, precision), identity, preprocess=preprocess)
 
     def embed_images(self, images: Float[Tensor, "n 3 r r"]) -> Float[Tensor, "n d"]:
         """CLIP's unit embeddings of images in [-1, 1]; differentiable in the images."""

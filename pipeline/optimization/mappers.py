@@ -21,6 +21,7 @@ from torch import Tensor
 
 from pipeline.config import MappersConfig
 from pipeline.errors import PipelineError
+from pipeline.machine.plans import synthesis_plan
 from pipeline.models.mapper import LEVELS, MapperBank, MapperConfig, make_mapper
 from pipeline.models.stylegan2 import Generator
 from pipeline.optimization.edit_loss import EditLoss, SourceEmbeddings, TextTarget, direction_similarity, weight_rows
@@ -126,11 +127,12 @@ def prepare_latents(
     generator: Generator, loss: EditLoss, w_plus: Float[Tensor, "n l d"], config: MappersConfig
 ) -> Latents:
     """Latents with the embeddings of their images, rendered once."""
+    plan = synthesis_plan(generator, config.precision)
     clip, identity, x = [], [], []
     for part in w_plus.split(EMBED_BATCH):
         with torch.no_grad():
             styles = generator.styles(part)
-            found = loss.embed_sources(generator.render(styles))
+            found = loss.embed_sources(generator.render(styles, plan=plan))
         x.append(styles if config.kind == "styles" else part)
         clip.append(found.clip)
         identity += [] if found.identity is None else [found.identity]
@@ -165,6 +167,7 @@ class MapperTraining:
     ) -> None:
         self.generator, self.loss, self.tasks, self.config = generator, loss, tasks, config
         self.train, self.validation = train, validation
+        self.plan = synthesis_plan(generator, config.precision)
         self.device = train.x.device
         self.validation_noise = self.noise(validation, seed=noise_seed(config.seed, VALIDATION_NUMBER))
         self.bank = MapperBank(_fresh_mappers(generator, tasks, config))
@@ -212,7 +215,8 @@ class MapperTraining:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self._autocast):
             delta = self.config.residual_scale * self.bank.moves(latents.x)
             moved = (latents.x + delta if noise is None else latents.x + delta + noise).flatten(0, 1)
-            images = self.generator.render(moved if self.config.kind == "styles" else self.generator.styles(moved))
+            styles = moved if self.config.kind == "styles" else self.generator.styles(moved)
+            images = self.generator.render(styles, plan=self.plan)
             identity = latents.sources.identity
             terms = self.loss.terms(
                 images.float(),
@@ -359,7 +363,12 @@ def _fresh_mappers(generator: Generator, tasks: Sequence[Task], config: MappersC
 
 def _deterministic(device: torch.device) -> AbstractContextManager[None]:
     """Convolutions that repeat to the bit, where the device has a choice."""
-    return torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=device.type == "cuda")
+    return torch.backends.cudnn.flags(  # its own default would turn TF32 on
+        enabled=True,
+        benchmark=False,
+        deterministic=device.type == "cuda",
+        allow_tf32=torch.backends.cudnn.allow_tf32,
+    )
 
 
 def train_mappers(

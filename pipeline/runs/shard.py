@@ -7,11 +7,13 @@ from itertools import accumulate, pairwise
 from typing import Any
 
 import pyarrow as pa
+import torch
 
 import storage
 from pipeline import __version__
-from pipeline.config import StageConfig
+from pipeline.config import Precision, StageConfig
 from pipeline.errors import MissingInputError
+from pipeline.machine.precision import held_precision
 from pipeline.packs.pack import Pack
 from storage import Store
 
@@ -79,18 +81,27 @@ def stage_hash(stage: str, config: StageConfig, pack: Pack, inputs: Mapping[str,
 
 
 def run_shard(
-    store: Store, stage: str, shard: int, *, config_hash: str, pack: Pack, make: Callable[[], Made]
+    store: Store,
+    stage: str,
+    shard: int,
+    *,
+    config_hash: str,
+    pack: Pack,
+    make: Callable[[], Made],
+    precision: Precision = "full",
 ) -> ShardReport:
-    """Make a shard unless its receipt is there and agrees.
+    """Make a shard unless its receipt is there and agrees; ``make`` runs in the precision named.
 
     Raises:
+        PipelineError: if the pack's device does not have the precision.
         storage.ConflictError: if the folder holds this shard made with other settings.
     """
     if storage.is_done(store, stage, shard, config_hash=config_hash):
         done = storage.read_shard(store, stage, shard)
         assert done is not None
         return ShardReport(stage, shard, done.rows, done.failures, skipped=True)
-    made = make()
+    with held_precision(precision, torch.device(pack.device)):
+        made = make()
     storage.write_shard(
         store,
         stage=stage,

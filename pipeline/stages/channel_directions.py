@@ -64,7 +64,9 @@ def run_channel_sums_shard(
         return Made({part_path(f"_{SUMS_STAGE}", shard): storage.table_bytes(table)}, rows=len(positions))
 
     config_hash = channel_directions_hash(config, pack, statistics)
-    return run_shard(store, SUMS_STAGE, shard, config_hash=config_hash, pack=pack, make=make)
+    return run_shard(
+        store, SUMS_STAGE, shard, config_hash=config_hash, pack=pack, make=make, precision=config.precision
+    )
 
 
 def run_channel_directions_shard(
@@ -84,7 +86,7 @@ def run_channel_directions_shard(
         return Made({part_path(STAGE, shard): storage.table_bytes(table)}, rows=len(positions))
 
     config_hash = channel_directions_hash(config, pack, statistics)
-    return run_shard(store, STAGE, shard, config_hash=config_hash, pack=pack, make=make)
+    return run_shard(store, STAGE, shard, config_hash=config_hash, pack=pack, make=make, precision=config.precision)
 
 
 def _measure(
@@ -109,7 +111,8 @@ def _measure(
         positions=positions,
         std=std,
         step=config.step,
-        batch_size=choose_batch_size(pack.generator, config.batch_size),
+        batch_size=choose_batch_size(pack.generator, config.batch_size, precision=config.precision),
+        precision=config.precision,
     )
 
 

@@ -78,7 +78,10 @@ def run_mappers_shard(
         if tasks:
             assert latents is not None, "the flow sees to the latents first"
             loss = EditLoss.of_pack(
-                pack, [task.text.weights for task in tasks.values()], preprocess=config.clip_preprocess
+                pack,
+                [task.text.weights for task in tasks.values()],
+                preprocess=config.clip_preprocess,
+                precision=config.precision,
             )
             found = train_mappers(
                 pack.generator,
@@ -93,7 +96,7 @@ def run_mappers_shard(
         imported = {p.prompt_id: pack.read(mapper_file(p.prompt_id)) for p in chosen if p not in wanted}
         return _made(chosen, trained, imported, errors, config, shard)
 
-    report = run_shard(store, STAGE, shard, config_hash=config_hash, pack=pack, make=make)
+    report = run_shard(store, STAGE, shard, config_hash=config_hash, pack=pack, make=make, precision=config.precision)
     if store.exists(path):
         store.delete(path)
     return report

@@ -53,7 +53,10 @@ def load_texts(
 def compute_optimized_latents(pack: Pack, pairs: Sequence[Pair], config: OptimizedLatentsConfig) -> list[Outcome]:
     """Outcomes of pairs, in order; see ``pipeline.optimization.latents.optimize``."""
     loss = EditLoss.of_pack(
-        pack, [pair_weights(pair.text.weights, config) for pair in pairs], preprocess=config.clip_preprocess
+        pack,
+        [pair_weights(pair.text.weights, config) for pair in pairs],
+        preprocess=config.clip_preprocess,
+        precision=config.precision,
     )
     return optimize(pack.generator, loss, pairs, config)
 
@@ -100,7 +103,7 @@ def run_optimized_latents_shard(
         return _made(names, outcomes, config, shard)
 
     config_hash = optimized_latents_hash(config, pack, prompts, latents)
-    return run_shard(store, STAGE, shard, config_hash=config_hash, pack=pack, make=make)
+    return run_shard(store, STAGE, shard, config_hash=config_hash, pack=pack, make=make, precision=config.precision)
 
 
 def _made(names: list[tuple[str, str]], outcomes: list[Outcome], config: OptimizedLatentsConfig, shard: int) -> Made:

@@ -136,7 +136,10 @@ class Screening:
                 std=self.statistics.std,
                 probes=probe_rows(texts, num_probes=config.num_probes),
                 text_directions=texts,
-                batch_size=choose_batch_size(pack.generator, config.gradient_batch_size, gradient=True),
+                batch_size=choose_batch_size(
+                    pack.generator, config.gradient_batch_size, gradient=True, precision=config.precision
+                ),
+                precision=config.precision,
             )
             table = sums_table(pack.generator.space, self.positions, slopes.sums)
             files = {
@@ -239,7 +242,8 @@ class Screening:
                 positions=[part[i][0] for i in rows],
                 std=self.statistics.std,
                 step=config.step,
-                batch_size=choose_batch_size(pack.generator, config.batch_size),
+                batch_size=choose_batch_size(pack.generator, config.batch_size, precision=config.precision),
+                precision=config.precision,
                 images_together=min(len(numbers), IMAGES_TOGETHER),
             )
             total = total or DirectionSums.empty(len(part), found.total.shape[1])
@@ -248,7 +252,15 @@ class Screening:
         return total
 
     def _run(self, stage: str, shard: int, make: Callable[[], Made]) -> ShardReport:
-        return run_shard(self.store, stage, shard, config_hash=self.config_hash, pack=self.pack, make=make)
+        return run_shard(
+            self.store,
+            stage,
+            shard,
+            config_hash=self.config_hash,
+            pack=self.pack,
+            make=make,
+            precision=self.config.precision,
+        )
 
     def _read_texts(self) -> tuple[Float[Tensor, "p d"], list[int]]:
         arrays = storage.read_arrays(self.store, storage.shard_outputs(self.store, TEXTS_STAGE)[0])
