@@ -4,10 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUN ?= output/demo
 
-.PHONY: help demo test install check lint bench clean
+.PHONY: help demo test install check lint bench bench-gpu clean
 
 help: ## what each target does
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 demo: $(VENV)/.installed ## edit 16 faces with 13 prompts on the embedded pack
 	$(BIN)/styleclip edit-dataset --prompts examples/prompts.csv --run $(RUN) --num-latents 16
@@ -29,6 +29,9 @@ bench: $(VENV)/.installed-test ## measure the fast paths against their reference
 	$(BIN)/python -m benchmarks.bench --write
 	$(BIN)/python -m benchmarks.directions --modes --write
 	$(BIN)/python -m benchmarks.bench_edits --single-runs 2 --write
+
+bench-gpu: $(VENV)/.installed-test ## measure the GPU path against the old one and the card, into benchmarks/; 6 minutes
+	$(BIN)/python -m benchmarks.bench_gpu
 
 clean: ## remove .venv and outputs
 	rm -rf $(VENV) output build .pytest_cache .ruff_cache
