@@ -56,7 +56,7 @@ PLAN_USERS = (
     "pipeline.optimization.mappers",
     "pipeline.stages.dataset",
 )
-CLIP_USERS = ("pipeline.directions.differences", "pipeline.directions.slopes")
+CLIP_USERS = ("pipeline.directions.slopes",)
 
 
 CONFIG_F = GeneratorConfig(1024, conv_clamp=256.0)

@@ -13,7 +13,7 @@ from torch import Tensor
 from kernels import DirectionSums
 from pipeline.config import ChannelDirectionsConfig
 from pipeline.directions.differences import IMAGES_TOGETHER, embedding_width, measured_positions
-from pipeline.machine.plans import clip_for, synthesis_plan
+from pipeline.machine.plans import synthesis_plan
 from pipeline.models.clip import Clip
 from pipeline.models.sampling import sample_w_plus
 from pipeline.models.stylegan2 import Generator
@@ -106,5 +106,5 @@ def _difference(
     images = generator.render(moved, since=below, plan=synthesis_plan(generator, config.precision))
     if config.uint8 != "round":
         images = from_uint8(to_uint8(images, config.uint8))
-    plus, minus = clip_for(clip, config.precision).encode_images(images).split(len(base))
+    plus, minus = clip.encode_images(images).split(len(base))
     return plus - minus
