@@ -26,7 +26,7 @@ def synthesis_plan(generator: Generator, precision: Precision = "full", *, winog
     Args:
         generator: on the device where it is to run.
         precision: of features and weights; ``tf32`` is a matter of ``held_precision`` and prepares as ``full`` does.
-        winograd: let a CPU take its faster convolutions, off by some 1e-5 and without gradients, for measuring.
+        winograd: let a CPU take its faster convolutions, off by up to 1e-4 and without gradients, for measuring.
     Raises:
         PipelineError: if the device does not have the precision.
     """

@@ -84,7 +84,7 @@ class DirectPlan:
         synthesis: the layers.
         impl: passed to every kernel.
         taps: transformed weights by layer index (``transformed_taps``), for the CPU's faster convolutions; without
-            gradients and off by some 1e-5.
+            gradients and off by up to 1e-4.
     """
 
     synthesis: Synthesis
