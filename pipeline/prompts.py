@@ -15,14 +15,18 @@ from pydantic import BaseModel, ConfigDict
 from pipeline.errors import PromptError
 from pipeline.prompt_files import Row, is_given, named, read_rows, shown
 from pipeline.prompt_ids import composed, prompt_ids
+from pipeline.wants import format_wants, parse_wants
 from storage import Store
 
-Method = Literal["global", "mapper", "optimize"]
+Method = Literal["global", "mapper", "optimize", "tedigan"]
+Kind = Literal["complex", "medium", "simple"]
 WEIGHTS = ("clip_weight", "direction_weight", "l2_weight", "identity_weight")
 COLUMNS = (
     *("name", "target", "neutral", "strength", "strengths", "relevance_threshold", "num_channels", "method"),
+    *("wants", "class"),
     *WEIGHTS,
 )
+OF_GLOBAL = ("relevance_threshold", "num_channels")
 ORIGINAL = "original"  # prompt_id of unedited images
 PHOTO = "photo"  # prompt_id of the aligned photos that latents were inverted from
 RESERVED = {ORIGINAL: "the unedited image", PHOTO: "the photo that a latent was inverted from"}
@@ -41,10 +45,13 @@ class Prompt(BaseModel):
         target: text of the wanted image.
         neutral: text of the image it starts from.
         strengths: one edit each; None means the default. Standard deviations the most relevant channel moves by
-            (global), or multiples of the move that was trained or found (mapper, optimize).
+            (global), or multiples of the move that was trained or found (all others).
         relevance_threshold: keep channels at or above it; None means by count.
         num_channels: keep this many channels; None means the default.
         method: how the edit is found.
+        wants: what an oracle must see once the prompt is true, as ``accessories=glasses;head!=hat``; None: read from
+            the text.
+        kind: complex, medium or simple, the column ``class``; comparisons are summed up by it.
         clip_weight: weight of the CLIP distance to the target; None means the method's default, here and below.
         direction_weight: weight of the directional CLIP loss.
         l2_weight: weight of the squared distance to the source latent.
@@ -61,6 +68,8 @@ class Prompt(BaseModel):
     relevance_threshold: float | None = None
     num_channels: int | None = None
     method: Method = "global"
+    wants: str | None = None
+    kind: Kind | None = None
     clip_weight: float | None = None
     direction_weight: float | None = None
     l2_weight: float | None = None
@@ -68,7 +77,8 @@ class Prompt(BaseModel):
 
     def row(self) -> dict[str, Any]:
         """As a row of a prompt list, from which ``check_prompts`` makes the same prompt."""
-        return {key: value for key, value in self.model_dump().items() if key != "prompt_id" and value is not None}
+        fields = self.model_dump(exclude={"prompt_id", "kind"}) | {"class": self.kind}
+        return {key: value for key, value in fields.items() if value is not None}
 
 
 def of_method(prompts: Sequence[Prompt], method: Method) -> list[Prompt]:
@@ -113,7 +123,8 @@ def read_prompts(uri: str, *, default_neutral: str | None = None) -> list[Prompt
 
     Columns: ``name``, ``target``; optional ``neutral`` (the pack's default otherwise), ``strength`` or ``strengths``
     (a number, or several separated by spaces, commas or semicolons), ``relevance_threshold`` or ``num_channels``,
-    ``method`` (global if left out), ``clip_weight``, ``direction_weight``, ``l2_weight``, ``identity_weight``.
+    ``method`` (global if left out), ``wants`` (see ``pipeline.wants``), ``class`` (complex, medium or simple),
+    ``clip_weight``, ``direction_weight``, ``l2_weight``, ``identity_weight``.
     Capitals in a column's name, and spaces or dashes for underscores, do not matter.
 
     Args:
@@ -192,6 +203,8 @@ def _check_row(row: Mapping[str, Any], default_neutral: str | None) -> tuple[dic
         "relevance_threshold": lambda: _number(row, "relevance_threshold", low=0.0, high=1.0),
         "num_channels": lambda: _count(row, "num_channels"),
         "method": lambda: _method(row),
+        "wants": lambda: _wants(row),
+        "kind": lambda: _kind(row),
         **{key: lambda key=key: _number(row, key, low=0.0, high=math.inf) for key in WEIGHTS},
     }
     fields: dict[str, Any] = {}
@@ -220,10 +233,29 @@ def _method(row: Mapping[str, Any]) -> Method:
     if name not in known:
         raise _ProblemError(f"`method` must be one of {', '.join(known)}; got {shown(row['method'])}.")
     method = known[known.index(name)]
-    for key in WEIGHTS if method == "global" else ("relevance_threshold", "num_channels"):
+    for key in {"global": WEIGHTS, "tedigan": (*OF_GLOBAL, *WEIGHTS)}.get(method, OF_GLOBAL):
         if is_given(row.get(key)):
             raise _ProblemError(f"method {method!r} does not read `{key}`; got {shown(row[key])}. Leave it empty.")
     return method
+
+
+def _wants(row: Mapping[str, Any]) -> str | None:
+    """Wants in their plain form; whether the oracle knows them only the pack can say."""
+    if not is_given(row.get("wants")):
+        return None
+    try:
+        return format_wants(parse_wants(_text(row, "wants")))
+    except PromptError as error:
+        raise _ProblemError(str(error)) from error
+
+
+def _kind(row: Mapping[str, Any]) -> Kind | None:
+    if not is_given(row.get("class")):
+        return None
+    name, known = str(row["class"]).strip().lower(), get_args(Kind)
+    if name not in known:
+        raise _ProblemError(f"`class` must be one of {', '.join(known)} or empty; got {shown(row['class'])}.")
+    return known[known.index(name)]
 
 
 def _text(row: Mapping[str, Any], key: str, *, default: str | None = None) -> str:

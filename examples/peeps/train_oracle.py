@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from examples.peeps.captions import visible_labels
-from examples.peeps.domain import ATTRIBUTES
+from examples.peeps.domain import ATTRIBUTES, COLORED_HEADS
 from examples.peeps.fit import device_of, fit
 from examples.peeps.images import augment
 from examples.peeps.mapping import load_generator
@@ -25,7 +25,10 @@ from pipeline.models.oracle import Oracle, OracleConfig
 from pipeline.pixels import from_rgb_arrays
 
 CONFIG = OracleConfig(
-    resolution=128, widths=(48, 96, 192), attributes={a.name: tuple(a.categories) for a in ATTRIBUTES}
+    resolution=128,
+    widths=(48, 96, 192),
+    attributes={a.name: tuple(a.categories) for a in ATTRIBUTES},
+    shown_by={"hair_color": {"head": tuple(sorted(COLORED_HEADS))}},
 )
 RENDERS = 12000
 BATCH_RENDERS, BATCH_SAMPLES = 40, 24

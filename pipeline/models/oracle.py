@@ -7,7 +7,7 @@ from typing import Literal
 
 import torch
 from jaxtyping import Float
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 
 from pipeline.models.residual_encoder import ResidualEncoder
@@ -22,6 +22,20 @@ class OracleConfig(BaseModel):
     resolution: int = Field(description="Input size in pixels.")
     widths: tuple[int, ...] = Field(description="Channels of each scale.")
     attributes: dict[str, tuple[str, ...]] = Field(description="Attribute to its categories, in order.")
+    shown_by: dict[str, dict[str, tuple[str, ...]]] = Field(
+        default_factory=dict,
+        description="Attribute that not every image can show, to the categories of other attributes that show it, as "
+        "hair colour needs a head with hair; none: every image shows every attribute.",
+    )
+
+    @model_validator(mode="after")
+    def _shown_by_names_its_own(self) -> "OracleConfig":
+        for attribute, shown_by in self.shown_by.items():
+            for name, categories in {attribute: (), **shown_by}.items():
+                unknown = set(categories) - set(self.attributes.get(name, ()))
+                if name not in self.attributes or unknown:
+                    raise ValueError(f"`shown_by` must name the oracle's attributes and categories; got {name!r}.")
+        return self
 
 
 class Oracle(nn.Module):

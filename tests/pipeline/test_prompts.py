@@ -44,6 +44,18 @@ def test_read_prompts_without_neutral_takes_the_default(tmp_path: Path):
     assert prompt.neutral == "a face"
 
 
+def test_check_prompts_reads_wants_and_class():
+    row = {"name": "hat", "target": "a face with a hat", "neutral": "a face"}
+    (prompt,) = check_prompts([row | {"wants": " head = hat | beanie ", "class": "medium"}])
+    assert (prompt.wants, prompt.kind) == ("head=hat|beanie", "medium")
+    (plain,) = check_prompts([row | {"wants": "", "class": None}])
+    assert (plain.wants, plain.kind) == (None, None)
+    with pytest.raises(PromptError, match="row 1: `class` must be one of complex, medium, simple or empty; got 'hard'"):
+        check_prompts([row | {"class": "hard"}])
+    with pytest.raises(PromptError, match="row 1: `wants` must read like"):
+        check_prompts([row | {"wants": "a hat"}])
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -69,7 +81,7 @@ def test_read_prompts_without_neutral_takes_the_default(tmp_path: Path):
         ({"relevance_threshold": 1.5}, r"must be in \[0, 1\]; got 1.5"),
         ({"num_channels": 0}, "whole number from 1"),
         ({"num_channels": 2.5}, "whole number from 1; got 2.5"),
-        ({"method": "magic"}, "`method` must be one of global, mapper, optimize; got 'magic'"),
+        ({"method": "magic"}, "`method` must be one of global, mapper, optimize, tedigan; got 'magic'"),
         ({"l2_weight": 0.1}, "method 'global' does not read `l2_weight`; got 0.1"),
         ({"method": "mapper", "num_channels": 3}, "method 'mapper' does not read `num_channels`; got 3"),
         ({"method": "optimize", "l2_weight": -1}, r"`l2_weight` must be in \[0, inf\]; got -1"),
