@@ -175,6 +175,13 @@ class Clip:
             return bare or len(tokens) > 1
         return bare and not (piece.isascii() and piece.isalpha())
 
+    def known_words(self) -> list[str]:
+        """Every word that is one token, sorted; empty for models that spell words in pieces."""
+        if not self.whole_words:
+            return []
+        ends = (token.removesuffix("</w>") for token in self.tokenize.encoder if token.endswith("</w>"))
+        return sorted({word for word in ends if len(word) > 1 and word.isalpha()})
+
     def encode_prompt(self, text: str, templates: Sequence[str]) -> Float[Tensor, "d"]:
         """Unit embedding of a text averaged over templates: normalise each, mean, normalise (CLIP zero-shot).
 

@@ -1,0 +1,35 @@
+"""The judge: a CLIP other than the one that guides the edits, so that the guide does not mark its own work."""
+
+from pipeline.errors import PackError
+from pipeline.models.clip import Clip, load_open_clip
+from pipeline.packs.pack import built_in_packs, load_pack
+
+SEPARATOR = ":"  # between open_clip's model name and pretrained tag
+
+
+def load_judge(judge: str, *, device: str) -> Clip:
+    """A judge by name.
+
+    Args:
+        judge: a built-in pack or the URI of a pack folder, whose CLIP judges; or ``name:tag`` of an open_clip model,
+            as ``ViT-B-32-quickgelu:openai``.
+        device: torch device.
+    Raises:
+        PackError: if there is no such pack or model.
+    """
+    if judge in built_in_packs() or "/" in judge:
+        return load_pack(judge, device=device).clip
+    name, found, tag = judge.partition(SEPARATOR)
+    if not found or not tag:
+        raise PackError(
+            f"`judge` must be a pack, or an open_clip model and its weights as in 'ViT-B-32-quickgelu:openai'; got "
+            f"{judge!r}. Name a pack folder by a path with a slash, e.g. './{judge}'."
+        )
+    return load_open_clip(name, tag, device=device)
+
+
+def judge_digest(judge: str | None, *, device: str) -> str | None:
+    """What a judge is known by: the digest of its pack, or its name; None without one."""
+    if judge is None or not (judge in built_in_packs() or "/" in judge):
+        return judge
+    return load_pack(judge, device=device).digest

@@ -1,0 +1,68 @@
+"""A verdict on a prompt's edits that a newcomer can read, from the figures behind it."""
+
+from collections.abc import Sequence
+
+UNCHANGED = 0.004  # mean pixel distance on [0, 1]: about one level in 255, what the eye does not see
+MOSTLY = 0.9  # of the other attributes: an edit that keeps fewer changes what it was not asked to
+REMEDY = {
+    "global": "raise the strength",
+    "mapper": "train longer",
+    "optimize": "take more steps",
+    "tedigan": "take more steps",
+}
+
+
+def verdict(
+    *,
+    hits: int | None,
+    judged: int,
+    images: int,
+    already: int = 0,
+    kept: float | None = None,
+    pixel_distance: float | None = None,
+    method: str = "global",
+    unknown_words: Sequence[str] = (),
+    reachable: bool | None = None,
+    by: str = "oracle",
+) -> str:
+    """One line on a prompt at one strength: ``16 of 16``, ``0 of 4, words unknown``, ``unchanged; train longer``.
+
+    Args:
+        hits: edits that reached the target; None where nobody could tell.
+        judged: edits that could: not there before, and visible.
+        images: edits made.
+        already: edits that ask for what was there before.
+        kept: mean share of the other attributes that stayed.
+        pixel_distance: mean over the edits, on [0, 1].
+        method: how the edit was found; decides the remedy of an edit that does nothing.
+        unknown_words: of the target text, that CLIP never saw.
+        reachable: whether the pack can draw it; None where that was not asked.
+        by: who judged: oracle; judge, a second CLIP that compares target and neutral; or clip, the guide itself.
+    """
+    if images == 0:
+        return "no images"
+    notes = []
+    if unknown_words:
+        notes.append("words unknown")
+    elif reachable is False:
+        notes.append("out of the pack's reach")
+    if pixel_distance is not None and pixel_distance < UNCHANGED and not hits and already < images:
+        return "; ".join(["unchanged", *(notes or [REMEDY.get(method, "raise the strength")])])
+    if hits is None:
+        return ", ".join(["not judged: the pack cannot tell", *notes])
+    if judged == 0:
+        return f"{already} of {images} had it already" if already else "cannot be seen on these images"
+    if already:
+        notes.append(f"{already} had it already")
+    if kept is not None and kept < MOSTLY:
+        notes.append(f"{1 - kept:.0%} of the rest changed")
+    if by != "oracle" and reachable is not False:
+        notes.append("by the judge" if by == "judge" else "by CLIP's own eye")
+    return ", ".join([f"{hits} of {judged}", *notes])
+
+
+def named_verdict(prompt: str, line: str, *, method: str = "global", steps: int | None = None) -> str:
+    """A verdict with the prompt it is about: ``glasses 16 of 16``, ``mohawk (mapper, 20 steps): unchanged; ...``."""
+    detail = "" if method == "global" else f" ({method}{'' if steps is None else f', {steps} steps'})"
+    plain = line.replace(" of ", "").isdigit() and not detail
+    return f"{prompt} {line}" if plain else f"{prompt}{detail}: {line}"
