@@ -9,7 +9,7 @@ Letters: n pair in the batch, l row of w_plus, d w_dim, s style channel, x the o
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -85,12 +85,12 @@ def start_of(
     return start.clone() if config.start_noise == 0 else start + config.start_noise * space.noise(source, rng)
 
 
-class _Slot:
-    """A pair at work."""
+class Slot:
+    """A pair at work: what it starts from, and how far its descent is."""
 
     def __init__(self, number: int, pair: Pair, source: Tensor, descent: Descent, rng: torch.Generator) -> None:
         self.number, self.pair, self.source, self.descent, self.rng = number, pair, source, descent, rng
-        self.embeddings: SourceEmbeddings
+        self.embeddings: Any = None  # the objective's, of the unedited image
         self.outcome = Outcome()
 
     def record(self, loss: float, terms: list[float], *, noisy: bool) -> None:
@@ -116,6 +116,57 @@ def schedule_of(config: OptimizedLatentsConfig) -> Schedule:
     return Schedule(
         config.num_steps, config.learning_rate, config.rampup, config.rampdown, config.tolerance, config.patience
     )
+
+
+@runtime_checkable
+class Objective(Protocol):
+    """What a search descends: terms per slot, each weighed; samples must not touch each other."""
+
+    def embed(self, slots: Sequence[Slot], images: Float[Tensor, "n 3 r r"]) -> None:
+        """Note, in every new slot, what the terms need of its unedited image."""
+
+    def terms(
+        self, slots: Sequence[Slot], vectors: Float[Tensor, "n x"], images: Float[Tensor, "n 3 r r"]
+    ) -> Float[Tensor, "n k"]:
+        """Unweighted terms; differentiable in ``vectors`` and ``images``."""
+        ...
+
+    def weights(self, slots: Sequence[Slot]) -> Float[Tensor, "n k"]:
+        """The weight of every term."""
+        ...
+
+
+class _EditObjective:
+    """StyleCLIP's: ``EditLoss`` and the squared distance to the source."""
+
+    def __init__(self, loss: EditLoss, config: OptimizedLatentsConfig) -> None:
+        self.loss, self.config = loss, config
+
+    def embed(self, slots: Sequence[Slot], images: Float[Tensor, "n 3 r r"]) -> None:
+        """Embeddings of CLIP and of the identity network."""
+        found = self.loss.embed_sources(images)
+        for i, slot in enumerate(slots):
+            identity = None if found.identity is None else found.identity[i : i + 1]
+            slot.embeddings = SourceEmbeddings(found.clip[i : i + 1], identity)
+
+    def terms(self, slots: Sequence[Slot], vectors: Tensor, images: Tensor) -> Tensor:
+        """In the order of ``TERMS``."""
+        sources = torch.stack([slot.source for slot in slots])
+        identity = [slot.embeddings.identity for slot in slots if slot.embeddings.identity is not None]
+        return self.loss.terms(
+            images,
+            l2=squared_distance(vectors - sources, self.config.l2_reduction),
+            sources=SourceEmbeddings(
+                torch.cat([slot.embeddings.clip for slot in slots]), torch.cat(identity) if identity else None
+            ),
+            targets=torch.stack([slot.pair.text.target for slot in slots]),
+            directions=torch.stack([slot.pair.text.direction for slot in slots]),
+        )
+
+    def weights(self, slots: Sequence[Slot]) -> Tensor:
+        """Each pair's own."""
+        rows = [pair_weights(slot.pair.text.weights, self.config) for slot in slots]
+        return weight_rows(rows, slots[0].descent.vector.device)
 
 
 def pair_weights(weights: EditWeights, config: OptimizedLatentsConfig) -> EditWeights:
@@ -147,6 +198,18 @@ def optimize(
     Returns:
         one outcome per pair, in order.
     """
+    return search(generator, _EditObjective(loss, config), pairs, config, finished=finished)
+
+
+def search(
+    generator: Generator,
+    objective: Objective,
+    pairs: Sequence[Pair],
+    config: OptimizedLatentsConfig,
+    *,
+    finished: Callable[[int], None] = lambda number: None,
+) -> list[Outcome]:
+    """The search itself, whatever it descends; see ``optimize``. ``config`` gives space, start, noises and schedule."""
     space = LatentSpace(generator, config.space, plan=synthesis_plan(generator, config.precision))
     outcomes = [Outcome() for _ in pairs]
 
@@ -154,13 +217,13 @@ def optimize(
         outcomes[number] = outcome
         finished(number)
 
-    def seat(numbered: list[tuple[int, Pair]]) -> list[_Slot]:
+    def seat(numbered: list[tuple[int, Pair]]) -> list[Slot]:
         slots = [slot for number, pair in numbered if (slot := _seat(number, pair, space, config, end))]
-        _embed(slots, space, loss)
+        _embed(slots, space, objective)
         return slots
 
-    def step(slots: list[_Slot]) -> list[_Slot]:
-        ended = _step(slots, space, loss, config)
+    def step(slots: list[Slot]) -> list[Slot]:
+        ended = _step(slots, space, objective, config)
         advance(len(slots))
         for slot, outcome in ended:
             end(slot.number, outcome)
@@ -172,7 +235,7 @@ def optimize(
 
 def _seat(
     number: int, pair: Pair, space: LatentSpace, config: OptimizedLatentsConfig, end: Callable[[int, Outcome], None]
-) -> _Slot | None:
+) -> Slot | None:
     """A slot for the pair, or none where its latent is unusable."""
     if not bool(torch.isfinite(pair.w_plus).all()):
         end(number, Outcome(stop="failed", error=f"latent {pair.latent_id!r} must be finite; it holds NaN."))
@@ -180,46 +243,33 @@ def _seat(
     with torch.no_grad():
         source = space.of_latent(pair.w_plus[None].to(space.mean.device))
     rng = torch.Generator().manual_seed(pair_seed(config.seed, pair.latent_id, pair.prompt_id))
-    return _Slot(number, pair, source, Descent(start_of(space, source, rng, config), schedule_of(config)), rng)
+    return Slot(number, pair, source, Descent(start_of(space, source, rng, config), schedule_of(config)), rng)
 
 
-def _embed(slots: list[_Slot], space: LatentSpace, loss: EditLoss) -> None:
-    """Source embeddings of new slots, rendered together and once."""
+def _embed(slots: list[Slot], space: LatentSpace, objective: Objective) -> None:
+    """What the objective needs of the sources of new slots, rendered together and once."""
     if not slots:
         return
     with torch.no_grad():
         images = space.generator.render(space.styles(torch.stack([slot.source for slot in slots])), plan=space.plan)
-    found = loss.embed_sources(images)
-    for i, slot in enumerate(slots):
-        identity = None if found.identity is None else found.identity[i : i + 1]
-        slot.embeddings = SourceEmbeddings(found.clip[i : i + 1], identity)
+        objective.embed(slots, images)
 
 
 def _step(
-    slots: list[_Slot], space: LatentSpace, loss: EditLoss, config: OptimizedLatentsConfig
-) -> list[tuple[_Slot, Outcome]]:
+    slots: list[Slot], space: LatentSpace, objective: Objective, config: OptimizedLatentsConfig
+) -> list[tuple[Slot, Outcome]]:
     """One step of every slot; the slots that ended."""
     vectors = torch.stack([slot.descent.vector for slot in slots])
-    sources = torch.stack([slot.source for slot in slots])
     noise = [0.0 if slot.descent.is_last else config.search_noise for slot in slots]
     moved = [x + k * space.noise(s.source, s.rng) if k else x for x, s, k in zip(vectors, slots, noise, strict=True)]
     images = space.generator.render(space.styles(torch.stack(moved)), plan=space.plan)
-    identity = [slot.embeddings.identity for slot in slots if slot.embeddings.identity is not None]
-    terms = loss.terms(
-        images,
-        l2=squared_distance(vectors - sources, config.l2_reduction),
-        sources=SourceEmbeddings(
-            torch.cat([slot.embeddings.clip for slot in slots]), torch.cat(identity) if identity else None
-        ),
-        targets=torch.stack([slot.pair.text.target for slot in slots]),
-        directions=torch.stack([slot.pair.text.direction for slot in slots]),
-    )
-    weights = weight_rows([pair_weights(slot.pair.text.weights, config) for slot in slots], terms.device)
+    terms = objective.terms(slots, vectors, images)
+    weights = objective.weights(slots)
     total = (terms * weights).sum(dim=1)
     (gradients,) = torch.autograd.grad(total.sum(), vectors)
     losses, rows = total.tolist(), terms.tolist()
     finite = (torch.isfinite(total) & torch.isfinite(gradients).all(dim=1)).tolist()
-    ended: list[tuple[_Slot, Outcome]] = []
+    ended: list[tuple[Slot, Outcome]] = []
     going: list[tuple[Descent, Tensor]] = []
     for i, slot in enumerate(slots):
         if not finite[i]:
