@@ -36,11 +36,14 @@ MODULES = (  # in the order in which `styleclip --help` lists them
     "channel_directions",
     "global_directions",
     "optimize_latents",
+    "tedigan_latents",
     "train_mappers",
     "edit_latents",
     "render_dataset",
     "score_edits",
     "report",
+    "compare_methods",
+    "check_prompts",
     "gallery",
     "export_dataset",
 )
@@ -98,7 +101,8 @@ def _option(parameter: Parameter) -> Any:
     if not parameter.required and parameter.default is None:
         kind = kind | None
         shown = False if parameter.shown is None else parameter.shown
-    return Annotated[kind, typer.Option(help=escape(help_text), show_default=shown, **limits)]
+    words = [f"--{parameter.option}"] if parameter.option else []
+    return Annotated[kind, typer.Option(*words, help=escape(help_text), show_default=shown, **limits)]
 
 
 def _plain_type(annotation: Any) -> tuple[Any, dict[str, Any]]:
@@ -224,10 +228,15 @@ def _run_in_prefect(command: Command, request: Request) -> dict[str, Any]:
 
 def _close(command: Command, request: Request, result: dict[str, Any]) -> None:
     """The last lines: what there is, and where to look."""
-    from flows.summary import fate, print_summary
+    from flows.summary import fate, print_comparison, print_reachability, print_summary
     from storage import Store
 
-    if command.name in ("edit-dataset", "report"):
+    if command.name == "check-prompts":
+        print_reachability(result["prompts"], console, as_json=request["as_json"])
+        return
+    if command.name == "compare-methods":
+        print_comparison(result["run"], console)
+    elif command.name in ("edit-dataset", "report"):
         print_summary(result["run"], console)
     elif "where" in result:
         again = " (nothing to do, it was all there)" if result["shards_skipped"] == result["shards"] else ""

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from flows.check_prompts import SAMPLES, UNREACHABLE, choose_reachable
 from flows.commands import Request, command
 from flows.edit_latents import STRENGTHS, edit_latents
 from flows.engine import ENGINE
@@ -16,7 +17,8 @@ from flows.prompt_lists import load_prompts
 from flows.render_dataset import render_dataset
 from flows.report import report
 from flows.sample_latents import sample_latents
-from flows.score_edits import score_edits
+from flows.score_edits import JUDGE, score_edits
+from flows.tedigan_latents import tedigan_latents
 from flows.train_mappers import train_mappers
 from pipeline.config import (
     DatasetConfig,
@@ -26,6 +28,7 @@ from pipeline.config import (
     MappersConfig,
     OptimizedLatentsConfig,
     ScreeningConfig,
+    TediganLatentsConfig,
 )
 from pipeline.errors import ParameterError, PipelineError
 
@@ -73,15 +76,19 @@ PHOTOS = replace(
     settings_of(
         OptimizedLatentsConfig, only=["num_steps"], names={"num_steps": "optimization_steps"}, method="optimize"
     ),
+    settings_of(TediganLatentsConfig, only=["num_steps"], names={"num_steps": "tedigan_steps"}),
+    UNREACHABLE,
+    SAMPLES,
+    JUDGE,
     WORKERS,
 )
 def edit_dataset(request: Request) -> dict[str, Any]:
     """Latents from seeds, photos or a file, edited by each prompt's method; all edits rendered and scored; a report.
 
-    A prompt's method is global (a direction in StyleSpace, the default), mapper (a trained network) or optimize (a
-    search per latent). Channel directions come from the run, if ``channel-directions`` was run on it, else from the
-    pack; where neither has any, those that the prompts need are measured. A rerun with the same parameters does
-    nothing but check.
+    A prompt's method is global (a direction in StyleSpace, the default), mapper (a trained network), optimize (a search
+    per latent) or tedigan (a baseline's search). Channel directions come from the run, if ``channel-directions`` was
+    run on it, else from the pack; where neither has any, those that the prompts need are measured. A rerun with the
+    same parameters does nothing but check.
     """
     from pipeline.machine.precision import check_precision
     from pipeline.reference import reference_named
@@ -92,6 +99,9 @@ def edit_dataset(request: Request) -> dict[str, Any]:
     pack = request.job().open_pack()
     check_precision(request["precision"], pack.device)
     prompts = load_prompts(request["prompts"], neutral=pack.description.neutral)  # a bad list stops before any cost
+    if request["unreachable"] != "keep" or pack.description.oracle is not None:  # its samples are drawn anyway
+        store, choice = request.job().store, request["unreachable"]
+        prompts = choose_reachable(prompts, pack, store, num_samples=request["judging_samples"], unreachable=choice)
     if request["thresholds"] is not None:
         rows = threshold_rows(prompts, request["thresholds"], usual=pack.description.num_channels)
         prompts = load_prompts(rows, neutral=pack.description.neutral)
@@ -110,6 +120,9 @@ def edit_dataset(request: Request) -> dict[str, Any]:
         shared = request.shared_with(optimize_latents)
         own = {"num_steps": request["optimization_steps"], "precision": request["precision"]}
         stages.append(optimize_latents(**shared, **own))
+    if "tedigan" in methods:
+        shared = request.shared_with(tedigan_latents)
+        stages.append(tedigan_latents(**shared, num_steps=request["tedigan_steps"]))
     edited = edit_latents(**request.shared_with(edit_latents, without=("latents_per_shard",)))
     rendered = render_dataset(**request.shared_with(render_dataset))
     scored = score_edits(**request.shared_with(score_edits))
@@ -121,7 +134,7 @@ def edit_dataset(request: Request) -> dict[str, Any]:
     return {
         "run": request["run"],
         "images": rendered["rows"],
-        "edits": scored["rows"],
+        "edits": scored["rows"] - (stages[0]["rows"] - stages[0]["failures"]),  # an original of every latent besides
         "failed_prompts": edited["failed_prompts"],
         "shards": sum(closed["shards"] for closed in stages),
         "shards_skipped": sum(closed["shards_skipped"] for closed in stages),

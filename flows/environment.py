@@ -44,7 +44,8 @@ def check_places(request: Request) -> None:
     except FileNotFoundError as error:
         raise PipelineError(f"a temporary folder is needed; {error}. Set TMPDIR to a folder with room.") from error
     _check_writable(temporary, "the temporary folder", "Set TMPDIR to a folder with room.")
-    Store(request["run"]).check_writable()
+    if "run" in request.values:  # a check of prompts writes nothing
+        Store(request["run"]).check_writable()
 
 
 def _check_writable(folder: Path, what: str, remedy: str) -> None:

@@ -49,6 +49,7 @@ class Parameter:
         owner: settings that it is a field of; None for those that belong to no stage.
         field: its name there.
         place: whether it is a URI in which placeholders such as ``{date}`` are filled in.
+        option: the option's own word, where the name cannot be a Python parameter of every flow.
     """
 
     name: str
@@ -59,6 +60,7 @@ class Parameter:
     owner: type[StageConfig] | None = None
     field: str = ""
     place: bool = False
+    option: str = ""
 
     @property
     def required(self) -> bool:

@@ -3,10 +3,13 @@
 from typing import Any
 
 from flows.commands import Request, command
+from flows.engine import ENGINE
 from flows.jobs import Job, Work
 from flows.parameters import INPUTS, RUN, RUN_ON, WORKERS, settings_of
 from flows.shards import run_stage
 from pipeline.config import ScoresConfig
+
+JUDGE = settings_of(ScoresConfig, only=["judge"])
 
 
 def open_scores(job: Job) -> Work:
@@ -45,7 +48,14 @@ def open_photo_scores(job: Job) -> Work:
     )
 
 
-@command("CLIP scores of every edited image.", RUN, INPUTS, *RUN_ON, settings_of(ScoresConfig), WORKERS)
+@command(
+    "Scores of every image: target reached, what is kept, CLIP's gain.",
+    RUN,
+    INPUTS,
+    *RUN_ON,
+    settings_of(ScoresConfig),
+    WORKERS,
+)
 def score_edits(request: Request) -> dict[str, Any]:
     """Score every edited image against its prompt and its original into RUN/scores. Needs render-dataset.
 
@@ -53,9 +63,15 @@ def score_edits(request: Request) -> dict[str, Any]:
     """
     from pipeline.runs.shard import find_optional_input
     from pipeline.schemas import INVERTED_IMAGES
+    from pipeline.stages.scores import missing_judges
 
     job = request.job(request.config(ScoresConfig))
     latents = find_optional_input("latents", *job.stores)
     if latents is not None and latents.has(INVERTED_IMAGES.name):
         run_stage(open_photo_scores, job, workers=request["workers"])
-    return run_stage(open_scores, job, workers=request["workers"])
+
+    def say() -> None:
+        for line in missing_judges(job.open_pack(), job.config):
+            ENGINE.get().log.info("%s", line)
+
+    return run_stage(open_scores, job, workers=request["workers"], before=say)

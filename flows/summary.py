@@ -1,5 +1,9 @@
 """The closing table of a run: a line per prompt and strength, and where to look."""
 
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -45,3 +49,38 @@ def fate(uri: str) -> str:
         if uri.startswith("memory:")
         else ""
     )
+
+
+def print_reachability(rows: Sequence[Mapping[str, Any]], console: Console, *, as_json: bool) -> None:
+    """Print what is known of prompts before they are tried: a table, or one JSON object a prompt and line."""
+    if as_json:
+        for row in rows:
+            console.print(json.dumps(row), soft_wrap=True, highlight=False)
+        return
+    table = Table(title_justify="left")
+    for heading in ("prompt", "reachable", "score", "needed", "unknown words", "suggestions"):
+        table.add_column(heading, justify="right" if heading in ("score", "needed") else "left", overflow="fold")
+    for row in rows:
+        answer = Text("yes", "green") if row["reachable"] else Text("no", "red")
+        numbers = (f"{row['score']:.3f}", f"{row['threshold']:.3f}")
+        table.add_row(row["name"], answer, *numbers, ", ".join(row["unknown_words"]), " ".join(row["suggestions"]))
+    console.print(table)
+
+
+def print_comparison(run: str, console: Console) -> None:
+    """Print the comparison of a run's methods by class, and where the rest is."""
+    from pipeline.stages.comparison import CLASSES, TEXT
+    from storage import Store, read_table
+
+    store = Store(run)
+    table = Table(title_justify="left")
+    for heading in ("class", "method", "prompts", "latents", "target reached", "95 %", "others kept"):
+        table.add_column(heading, justify="left" if heading in ("class", "method") else "right")
+    for row in read_table(store, CLASSES).to_pylist():
+        low, high = row["hit_at_kept_low"], row["hit_at_kept_high"]
+        shares = ("-" if x is None else f"{x:.0%}" for x in (row["hit_at_kept"], row["kept"]))
+        hit, kept = shares
+        ends = "-" if low is None or high is None else f"{low:.0%} to {high:.0%}"
+        table.add_row(str(row["class"]), row["method"], str(row["prompts"]), str(row["latents"]), hit, ends, kept)
+    console.print(table)
+    console.print(f"tables, plots and pictures: {store.uri}/{TEXT} and beside it", soft_wrap=True)

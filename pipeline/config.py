@@ -57,6 +57,11 @@ RenderPrecision = Annotated[
     Precision,
     Field(description="full: float32 on every device. tf32 and half: a GPU's faster arithmetic (docs/gpu.md)."),
 ]
+AdamRate = Annotated[float, Field(gt=0, le=100, description="Largest learning rate of Adam.")]
+ImageInterval = Annotated[int, Field(ge=0, description="Keep the image of every k-th step; 0 keeps none.")]
+PairsPerShard = Annotated[
+    int, Field(ge=1, description="Pairs per shard.", json_schema_extra=parameter("pairs_per_shard"))
+]
 ImageBatch = Annotated[int, Field(ge=1, description="Images at a time. It changes memory and speed, not the result.")]
 LatentsPerShard = Annotated[
     int, Field(ge=1, description="Latents per shard.", json_schema_extra=parameter("latents_per_shard"))
@@ -323,7 +328,7 @@ class OptimizedLatentsConfig(StageConfig):
     num_steps: int = Field(
         default=300, ge=2, description="Steps of a pair at most; from 2, as the first has learning rate 0."
     )
-    learning_rate: LearningRate = Field(default=0.1, description="Largest learning rate of Adam.")
+    learning_rate: AdamRate = 0.1
     rampup: float = Field(default=0.05, gt=0, le=1, description="Share of the steps over which the rate rises.")
     rampdown: float = Field(default=0.25, gt=0, le=1, description="Share of the steps over which the rate falls.")
     clip_weight: ClipWeight = 1.0
@@ -344,11 +349,9 @@ class OptimizedLatentsConfig(StageConfig):
         default=60, ge=0, description="Stop a pair after this many steps without gain; 0 never stops early."
     )
     precision: RenderPrecision = "full"
-    image_interval: int = Field(default=50, ge=0, description="Keep the image of every k-th step; 0 keeps none.")
+    image_interval: ImageInterval = 50
     batch_size: ImageBatch = 16
-    shard_size: Count = Field(
-        default=64, description="Pairs per shard.", json_schema_extra=parameter("pairs_per_shard")
-    )
+    shard_size: PairsPerShard = 64
 
 
 class MappersConfig(StageConfig):
@@ -457,6 +460,17 @@ class ScoresConfig(StageConfig):
     """Scoring of the rendered edits."""
 
     templates: Templates = "imagenet_79"
+    judge: str | None = Field(
+        default=None,
+        description="A second CLIP to judge the edits: a pack, or an open_clip model as 'ViT-B-32-quickgelu:openai'. "
+        "Without one, free prompts are judged by the CLIP that guided them.",
+    )
+    num_samples: int = Field(
+        default=256,
+        ge=0,
+        description="Unedited samples that show what a prompt wants and whether it can be reached; 0 asks neither.",
+        json_schema_extra=parameter("judging_samples"),
+    )
     batch_size: ImageBatch = 32
 
 
@@ -652,3 +666,72 @@ class GalleryConfig(AcceptRules):
         default=768, ge=16, le=4096, description="Pixels of the closer look at most; no more than the images have."
     )
     quality: int = Field(default=88, ge=1, le=100, description="WebP quality of the thumbnails and closer looks.")
+
+
+class ComparisonConfig(StageConfig):
+    """Methods side by side."""
+
+    kept: float = Field(
+        default=0.9,
+        gt=0,
+        le=1,
+        description="Share of the other attributes that an edit must keep to count.",
+        json_schema_extra=parameter("wanted_kept"),
+    )
+    rows: Count = Field(
+        default=4, description="Latents on the picture grid.", json_schema_extra=parameter("picture_rows")
+    )
+    batch_size: Annotated[ImageBatch, Field(json_schema_extra=NOT_A_PARAMETER)] = 32
+
+
+class TediganLatentsConfig(StageConfig):
+    """TediGAN's instance-level optimisation, a baseline (Xia et al. 2021); defaults are its published code's."""
+
+    start: Literal["mean", "inverted"] = Field(
+        default="mean",
+        description="Where the search starts: the mean latent, as published, or the inverter's latent of the image.",
+    )
+    num_steps: int = Field(default=200, ge=2, description="Steps of a pair; from 2, as the first has learning rate 0.")
+    learning_rate: AdamRate = 0.1
+    clip_weight: ClipWeight = 1.0
+    pixel_weight: float = Field(
+        default=1.0, ge=0, description="Weight of the mean squared pixel distance to the source."
+    )
+    feature_weight: float = Field(
+        default=0.05,
+        ge=0,
+        description="Weight of the squared distance of the pack's identity embeddings, which stand in for VGG's.",
+    )
+    latent_weight: float = Field(
+        default=2.0, ge=0, description="Weight of the mean squared distance to the inverted latent."
+    )
+    mix_rows: tuple[int, ...] | None = Field(
+        default=None,
+        description="Rows of w_plus that take the found style, the others keep the source's. By default all do.",
+        json_schema_extra=NOT_A_PARAMETER,
+    )
+    mix_share: float = Field(default=1.0, ge=0, le=1, description="How far the rows go to the found style.")
+    templates: Templates = "none"
+    seed: int = Field(
+        default=0,
+        ge=0,
+        le=MAX_SEED,
+        description="Names each pair's search; nothing is drawn.",
+        json_schema_extra=NOT_A_PARAMETER,
+    )
+    image_interval: ImageInterval = 0
+    batch_size: ImageBatch = 16
+    shard_size: PairsPerShard = 64
+
+    def search(self) -> OptimizedLatentsConfig:
+        """The same search as fields of latent optimisation: space, start and schedule."""
+        return OptimizedLatentsConfig(
+            space="w_plus",
+            start="mean" if self.start == "mean" else "latent",
+            num_steps=self.num_steps,
+            learning_rate=self.learning_rate,
+            patience=0,
+            seed=self.seed,
+            image_interval=self.image_interval,
+            batch_size=self.batch_size,
+        )

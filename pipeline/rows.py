@@ -26,6 +26,7 @@ class PromptRow:
     strengths: Sequence[float]
     status: str
     error: str | None
+    wants: str | None = None
     relevance_threshold: float | None = None
     num_channels: int | None = None
     max_relevance: float | None = None
@@ -73,18 +74,33 @@ class ImageRow:
 
 @dataclass(frozen=True)
 class ScoreRow:
-    """The scores of one edited image: a row of ``SCORES``; all None where there is no image to score."""
+    """The scores of one image: a row of ``scores_artifact``; None where there is no prompt or no such network.
+
+    The oracle's answers, whose columns are named after its attributes, stand apart: read them off the table.
+    """
 
     image_id: str
     latent_id: str
     prompt_id: str
     strength: float
+    pixel_distance: float | None = None
+    perceptual_distance: float | None = None
     clip_similarity: float | None = None
     clip_gain: float | None = None
     clip_direction: float | None = None
-    pixel_distance: float | None = None
+    wants: str | None = None
+    hit_by: str | None = None
+    reachable: bool | None = None
+    already: bool | None = None
+    hit: bool | None = None
+    target_score: float | None = None
+    target_gain: float | None = None
     identity_similarity: float | None = None
-    attributes: Sequence[Mapping[str, object]] | None = None
+    judge_similarity: float | None = None
+    judge_gain: float | None = None
+    judge_direction: float | None = None
+    kept: float | None = None
+    outside_change: float | None = None
     saturated: bool | None = None
     status: str = "ok"
     error: str | None = None
@@ -92,19 +108,32 @@ class ScoreRow:
 
 @dataclass(frozen=True)
 class SummaryRow:
-    """Mean scores of one prompt at one strength: a row of ``SUMMARY``."""
+    """Scores of one prompt at one strength, summed up: a row of ``SUMMARY``."""
 
     prompt: str
+    method: str | None
     strength: float | None
     images: int
-    failed: int
-    saturated: int
-    mean_clip_gain: float | None
-    mean_clip_direction: float | None
-    mean_pixel_distance: float | None
-    mean_identity_similarity: float | None
     status: str
     error: str | None
+    verdict: str
+    mean_clip_gain: float | None = None
+    mean_clip_direction: float | None = None
+    mean_pixel_distance: float | None = None
+    mean_perceptual_distance: float | None = None
+    mean_identity_similarity: float | None = None
+    mean_judge_gain: float | None = None
+    mean_kept: float | None = None
+    mean_outside_change: float | None = None
+    hits: int | None = None
+    judged: int | None = None
+    already: int | None = None
+    wants: str | None = None
+    hit_by: str | None = None
+    reachable: bool | None = None
+    failed: int = 0
+    saturated: int = 0
+    unknown_words: Sequence[str] = ()
 
 
 Row = TypeVar("Row", PromptRow, EditedLatentRow, ImageRow, ScoreRow, SummaryRow)

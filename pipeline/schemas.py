@@ -18,7 +18,6 @@ STRING, INT32, INT64, FLOAT = pa.string(), pa.int32(), pa.int64(), pa.float32()
 EDITS_FOLDER = "edits"  # the prompts of edited_latents, in the columns of PROMPTS
 DIRECTIONS_HASH = "style_directions_hash"  # metadata of edited_latents: which directions it refers to
 VECTOR = pa.list_(FLOAT)  # for a column that holds vectors of two spaces, and so of two lengths
-ATTRIBUTES_TYPE = pa.list_(pa.struct([("attribute", STRING), ("category", STRING), ("probability", FLOAT)]))
 LABELS_TYPE = pa.list_(pa.struct([("name", STRING), ("value", STRING)]))
 
 
@@ -232,7 +231,8 @@ PROMPTS = Artifact(
         Column("prompt", STRING, "Name given in the prompt list."),
         Column("target", STRING, "Text of the wanted image."),
         Column("neutral", STRING, "Text of the image it starts from."),
-        Column("method", STRING, "Edit method: global, mapper or optimize."),
+        Column("method", STRING, "Edit method: global, mapper, optimize or tedigan."),
+        Column("wants", STRING, "What an oracle must see, as the prompt list says; null: read from the text."),
         Column("strengths", pa.list_(pa.float64()), "Strengths to render; for their unit see edited_latents."),
         Column("relevance_threshold", FLOAT, "Smallest absolute relevance kept; null where failed."),
         Column("num_channels", INT32, "Channels kept; null where failed."),
@@ -296,6 +296,30 @@ OPTIMIZATION_IMAGES = Artifact(
     ),
 )
 
+TEDIGAN_LOSS_COLUMNS = (
+    Column("loss", FLOAT, "Weighted sum of the terms; null where failed."),
+    Column("clip_loss", FLOAT, "1 less the cosine of image and target text, 0 to 2."),
+    Column("pixel_loss", FLOAT, "Mean squared pixel distance to the source image, on [-1, 1]."),
+    Column("feature_loss", FLOAT, "Squared distance of the identity embeddings, 0 to 4; 0 without such a network."),
+    Column("latent_loss", FLOAT, "Mean squared distance to the inverted latent."),
+)
+
+
+def _of_tedigan(artifact: Artifact, name: str) -> Artifact:
+    """The same table with TediGAN's loss terms in the place of the edit loss's."""
+    columns: list[Column] = []
+    for column in artifact.columns:
+        if column.name == "loss":
+            columns += TEDIGAN_LOSS_COLUMNS
+        elif column not in LOSS_COLUMNS:
+            columns.append(column)
+    return Artifact(name, tuple(columns))
+
+
+TEDIGAN_LATENTS = _of_tedigan(OPTIMIZED_LATENTS, "tedigan_latents")
+TEDIGAN_CURVES = _of_tedigan(OPTIMIZATION_CURVES, "tedigan_curves")
+TEDIGAN_IMAGES = _of_tedigan(OPTIMIZATION_IMAGES, "tedigan_images")
+
 MAPPERS = Artifact(
     "mappers",
     (
@@ -332,7 +356,7 @@ EDITED_LATENTS = Artifact(
         Column(
             "strength",
             pa.float64(),
-            "Standard deviations of the top channel (global), or multiples of the learnt move (mapper, optimize).",
+            "Standard deviations of the top channel (global), or multiples of the learnt move (all others).",
         ),
         Column("space", STRING, "Space of the edited latent: w_plus or styles."),
         Column("vector", VECTOR, "The edited latent: w_plus row-major, or styles; null where `direction` is given."),
@@ -401,7 +425,7 @@ PHOTO_SCORES = Artifact(
 SCORES = Artifact(
     "scores",
     (
-        Column("image_id", STRING, "As in the dataset."),
+        Column("image_id", STRING, "As in the dataset; originals have a row too, without the prompt's columns."),
         Column("latent_id", STRING, "As in the dataset."),
         Column("prompt_id", STRING, "As in the dataset."),
         Column("strength", pa.float64(), "As in the dataset."),
@@ -413,26 +437,59 @@ SCORES = Artifact(
         Column("clip_gain", FLOAT, "clip_similarity less that of the original image."),
         Column("clip_direction", FLOAT, "Cosine of the image's move and the text's move in CLIP space, -1 to 1."),
         Column("pixel_distance", FLOAT, "Mean absolute difference to the original, on [0, 1]."),
-        Column(
-            "identity_similarity",
-            FLOAT,
-            "Cosine of the identity embeddings of edited and original image, -1 to 1; null without such a network.",
-        ),
-        Column(
-            "attributes",
-            ATTRIBUTES_TYPE,
-            "The oracle's category for every attribute and its probability; null without an oracle.",
-        ),
+        Column("perceptual_distance", FLOAT, "1 less the structural similarity (SSIM) to the original, 0 to 2."),
+        Column("wants", STRING, "What the oracle must see once the prompt is true; null where a CLIP judges."),
+        Column("hit_by", STRING, "Who says whether the target is reached: oracle, judge or clip (the guide itself)."),
+        Column("reachable", pa.bool_(), "Whether the pack can draw what the prompt asks for; null: not asked."),
+        Column("already", pa.bool_(), "What the prompt asks for was there before: neither hit nor miss."),
+        Column("hit", pa.bool_(), "Target reached; null where it was there already or cannot be seen."),
+        Column("target_score", FLOAT, "Probability of the target after the edit, 0 to 1, by `hit_by`."),
+        Column("target_gain", FLOAT, "target_score less that of the original image."),
         Column("saturated", pa.bool_(), "Whether the dataset's saturation is above 0.05."),
         Column("status", STRING, "ok or failed."),
         Column("error", STRING, "Why it failed; null where ok."),
     ),
 )
 
+IDENTITY_SCORES = (
+    Column("identity_similarity", FLOAT, "Cosine of the identity embeddings of edited and original image, -1 to 1."),
+)
+
+JUDGE_SCORES = (
+    Column("judge_similarity", FLOAT, "clip_similarity in the eyes of the judge."),
+    Column("judge_gain", FLOAT, "clip_gain in the eyes of the judge; far below the guide's where the guide is fooled."),
+    Column("judge_direction", FLOAT, "clip_direction in the eyes of the judge."),
+)
+
+ORACLE_SCORES = (
+    Column("kept", FLOAT, "Share of the attributes not asked for that stayed, of those seen, 0 to 1."),
+    Column("outside_change", FLOAT, "Mean grey change outside the wanted attributes' regions, on [0, 1]."),
+)
+
+
+def scores_artifact(*, attributes: Sequence[str], identity: bool, judge: bool, oracle: bool) -> Artifact:
+    """The scores with the columns of the networks at hand.
+
+    Args:
+        attributes: the oracle's; none without an oracle.
+        identity: whether there is an identity network.
+        judge: whether a second CLIP judges.
+        oracle: whether there is an oracle.
+    """
+    seen = [
+        Column(f"{when}_{attribute}", STRING, f"The oracle's category of {attribute}, {meaning}; null: not to be seen.")
+        for when, meaning in (("before", "in the original"), ("after", "in this image"))
+        for attribute in attributes
+    ]
+    columns = [*SCORES.columns, *(IDENTITY_SCORES if identity else ()), *(JUDGE_SCORES if judge else ())]
+    return Artifact(SCORES.name, (*columns, *(ORACLE_SCORES if oracle else ()), *seen))
+
+
 SUMMARY = Artifact(
     "summary",
     (
         Column("prompt", STRING, "Name given in the prompt list."),
+        Column("method", STRING, "Edit method."),
         Column("strength", pa.float64(), "As in edited_latents."),
         Column("images", INT64, "Edited images."),
         Column("failed", INT64, "Edits that failed."),
@@ -441,10 +498,100 @@ SUMMARY = Artifact(
         Column("mean_clip_direction", FLOAT, "Mean clip_direction."),
         Column("mean_pixel_distance", FLOAT, "Mean pixel_distance."),
         Column("mean_identity_similarity", FLOAT, "Mean identity_similarity; null without an identity network."),
+        Column("verdict", STRING, "The result in words, e.g. '16 of 16' or 'unchanged; train longer'."),
+        Column("hits", INT64, "Edits that reached the target; null where nobody can tell."),
+        Column("judged", INT64, "Edits that could: the target was not there before and can be seen."),
+        Column("already", INT64, "Edits that ask for what was there before."),
+        Column("mean_kept", FLOAT, "Mean share of the other attributes that stayed; null without an oracle."),
+        Column("mean_outside_change", FLOAT, "Mean outside_change; null without an oracle."),
+        Column("mean_perceptual_distance", FLOAT, "Mean perceptual_distance."),
+        Column("mean_judge_gain", FLOAT, "Mean judge_gain; null without a judge."),
+        Column("wants", STRING, "What the oracle must see; null where a CLIP judges."),
+        Column("hit_by", STRING, "Who judges: oracle, judge or clip (the guide itself)."),
+        Column("reachable", pa.bool_(), "Whether the pack can draw what the prompt asks for; null: not asked."),
+        Column("unknown_words", pa.list_(STRING), "Words of the target that CLIP never saw."),
         Column("status", STRING, "ok, or failed where there is no image."),
         Column("error", STRING, "Why the prompt, or the first of its edits that did, failed; null where none did."),
     ),
 )
+
+_COMPARED = (
+    Column("prompt", STRING, "Name given in the prompt list."),
+    Column("class", STRING, "complex, medium or simple, as the prompt list says."),
+    Column("method", STRING, "Edit method."),
+)
+
+COMPARISON_CURVES = Artifact(
+    "comparison_curves",
+    (
+        *_COMPARED,
+        Column("strength", pa.float64(), "As in edited_latents; the unit differs between methods."),
+        Column("images", INT64, "Edits."),
+        Column("judged", INT64, "Edits whose target was not there before and can be seen."),
+        Column("hit", FLOAT, "Share of the judged that reached the target."),
+        Column("hit_low", FLOAT, "Lower end of its 95 % bootstrap interval over latents."),
+        Column("hit_high", FLOAT, "Upper end."),
+        Column("kept", FLOAT, "Mean share of the other attributes that stayed."),
+        Column("kept_low", FLOAT, "Lower end of its interval."),
+        Column("kept_high", FLOAT, "Upper end."),
+        Column("target_gain", FLOAT, "Mean change of the target's score."),
+        Column("identity", FLOAT, "Mean identity similarity; null without such a network."),
+        Column("clip_gain", FLOAT, "Mean clip_gain, in the eyes of the guide."),
+        Column("judge_gain", FLOAT, "Mean judge_gain; null without a judge."),
+        Column("outside_change", FLOAT, "Mean grey change outside the wanted attributes' regions."),
+        Column("diversity", FLOAT, "1 less the mean cosine between the CLIP features of different edits."),
+        Column("kid", FLOAT, "Kernel distance of the edits' CLIP features to the unedited images'; not Inception's."),
+    ),
+)
+
+COMPARISON = Artifact(
+    "comparison",
+    (
+        *_COMPARED,
+        Column("images", INT64, "Edits at each strength."),
+        Column("judged", INT64, "Of them, those whose target was not there before and can be seen."),
+        Column("strength", pa.float64(), "The strength of the most hits that keeps the rest; null where none does."),
+        Column("hit_at_kept", FLOAT, "Share of the judged that reached the target there; 0 where none keeps the rest."),
+        Column("hit_at_kept_low", FLOAT, "Lower end of its 95 % bootstrap interval over latents."),
+        Column("hit_at_kept_high", FLOAT, "Upper end."),
+        Column("kept", FLOAT, "Mean share of the other attributes that stayed there."),
+        Column("kept_low", FLOAT, "Lower end of its interval."),
+        Column("kept_high", FLOAT, "Upper end."),
+        Column("identity", FLOAT, "Mean identity similarity there."),
+        Column("largest_target_gain", FLOAT, "Largest mean change of the target's score at any strength."),
+        Column("matched_target_gain", FLOAT, "The change at which the methods of a prompt are compared."),
+        Column("matched_hit", FLOAT, "Share of hits at that change; null where the method does not get there."),
+        Column("matched_kept", FLOAT, "Share kept at that change."),
+        Column("matched_identity", FLOAT, "Identity similarity at that change."),
+        Column("renders", FLOAT, "Renders behind the edit of all latents, before the first edited image is drawn."),
+    ),
+)
+
+COMPARISON_CLASSES = Artifact(
+    "comparison_classes",
+    (
+        Column("class", STRING, "complex, medium or simple."),
+        Column("method", STRING, "Edit method."),
+        Column("prompts", INT64, "Prompts of the class."),
+        Column("latents", INT64, "Latents that each was tried on."),
+        Column("judged", INT64, "Pairs whose target was not there before and can be seen."),
+        Column(
+            "hit_at_kept", FLOAT, "Mean over latents of the hits, each prompt at its best strength that keeps the rest."
+        ),
+        Column("hit_at_kept_low", FLOAT, "Lower end of its 95 % bootstrap interval over latents."),
+        Column("hit_at_kept_high", FLOAT, "Upper end."),
+        Column("kept", FLOAT, "Mean share of the other attributes that stayed."),
+    ),
+)
+
+
+def curves_artifact(attributes: Sequence[str]) -> Artifact:
+    """The dose-response curves with a column for every attribute of the oracle."""
+    changed = [
+        Column(f"changed_{a}", FLOAT, f"Share of the edits that changed {a}, where it can be seen.") for a in attributes
+    ]
+    return Artifact(COMPARISON_CURVES.name, (*COMPARISON_CURVES.columns, *changed))
+
 
 ARTIFACTS = (
     LATENTS,
@@ -460,6 +607,9 @@ ARTIFACTS = (
     OPTIMIZED_LATENTS,
     OPTIMIZATION_CURVES,
     OPTIMIZATION_IMAGES,
+    TEDIGAN_LATENTS,
+    TEDIGAN_CURVES,
+    TEDIGAN_IMAGES,
     MAPPERS,
     MAPPER_CURVES,
     EDITED_LATENTS,
@@ -468,4 +618,7 @@ ARTIFACTS = (
     SCORES,
     PHOTO_SCORES,
     SUMMARY,
+    COMPARISON_CURVES,
+    COMPARISON,
+    COMPARISON_CLASSES,
 )

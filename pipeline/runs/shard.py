@@ -27,6 +27,7 @@ MADE_BY = {
     "prompts": "global-directions",
     "style_directions": "global-directions",
     "optimized_latents": "optimize-latents",
+    "tedigan_latents": "tedigan-latents",
     "mappers": "train-mappers",
     "edited_latents": "edit-latents",
     "dataset": "render-dataset",

@@ -25,7 +25,13 @@ from pipeline.schemas import DIRECTIONS_HASH, EDITED_LATENTS, EDITS_FOLDER, PROM
 from storage import Store
 
 STAGE = EDITED_LATENTS.name
-SOURCES: dict[Method, str] = {"global": "style_directions", "mapper": "mappers", "optimize": "optimized_latents"}
+SOURCES: dict[Method, str] = {
+    "global": "style_directions",
+    "mapper": "mappers",
+    "optimize": "optimized_latents",
+    "tedigan": "tedigan_latents",
+}
+SEARCHED: tuple[Method, ...] = ("optimize", "tedigan")  # a search per latent
 LEARNT_STRENGTHS = (1.0,)  # the move as it was trained or found
 
 
@@ -115,6 +121,7 @@ def _edit_row(prompt: Prompt, config: EditedLatentsConfig, pack: Pack, outcome: 
         target=prompt.target,
         neutral=prompt.neutral,
         method=prompt.method,
+        wants=prompt.wants,
         strengths=prompt.strengths or default,
         status=outcome.status,
         error=outcome.error,
@@ -180,8 +187,11 @@ def run_edited_latents_shard(
         bounds = shard_bounds(latents.rows, config.shard_size, shard)
         table = latents.slice_table(bounds.start, bounds.stop)
         w_plus = storage.stack(table["w_plus"]).reshape(table.num_rows, *shape_of(table, "w_plus"))
-        optimized = edits.sources.get("optimize")
-        pairs = {} if optimized is None else _find_optimized(optimized, latents.rows, bounds)
+        pairs: dict[str, Mapping[tuple[str, str], _Edited]] = {
+            method: _find_pairs(edits.sources[method], latents.rows, bounds)
+            for method in SEARCHED
+            if method in edits.sources
+        }
         of_prompt = {row.prompt_id: _edit_latents(row, edits, pack, table, w_plus, pairs) for row in edits.usable}
         rows = [row for i in range(table.num_rows) for edited in of_prompt.values() for row in edited[i]]
         directions = edits.sources.get("global")
@@ -206,7 +216,7 @@ def _edit_latents(
     pack: Pack,
     table: pa.Table,
     w_plus: Float[np.ndarray, "n l d"],
-    pairs: "Mapping[tuple[str, str], _Edited]",
+    pairs: "Mapping[str, Mapping[tuple[str, str], _Edited]]",
 ) -> list[list[EditedLatentRow]]:
     """Rows of one prompt: for every latent, one per strength."""
     if prompt.method == "global":
@@ -214,7 +224,8 @@ def _edit_latents(
     elif prompt.method == "mapper":
         edited = _map_latents(edits.sources["mapper"], prompt.prompt_id, pack, w_plus)
     else:
-        edited = [pairs.get((x, prompt.prompt_id), _NOT_OPTIMIZED) for x in table["latent_id"].to_pylist()]
+        found = pairs[prompt.method]
+        edited = [found.get((x, prompt.prompt_id), _NOT_OPTIMIZED) for x in table["latent_id"].to_pylist()]
     out = []
     for i, latent in enumerate(table.select(["latent_id", "status", "error"]).to_pylist()):
         error = latent["error"] or "the latent failed." if latent["status"] != "ok" else None
@@ -293,7 +304,7 @@ def _trained_mappers(mappers: Input) -> Mapping[str, tuple[str, str]]:
     return {prompt_id: (weights_file, description) for prompt_id, weights_file, description in rows}
 
 
-def _find_optimized(optimized: Input, num_latents: int, bounds: range) -> dict[tuple[str, str], _Edited]:
+def _find_pairs(optimized: Input, num_latents: int, bounds: range) -> dict[tuple[str, str], _Edited]:
     """(latent_id, prompt_id) to the edited latent; pairs stand latent by latent, so latents are a range of rows."""
     per_latent = optimized.rows // num_latents
     table = optimized.slice_table(bounds.start * per_latent, bounds.stop * per_latent)

@@ -1,106 +1,99 @@
 """The report of a run: a contact sheet to look at and a summary table per prompt and strength."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from jaxtyping import UInt8
-from PIL import Image, ImageDraw, ImageFont
 
 import storage
 from pipeline.config import ReportConfig
+from pipeline.contact_sheet import Cell, compute_contact_sheet
 from pipeline.packs.pack import Pack
 from pipeline.prompts import ORIGINAL, PHOTO
-from pipeline.rows import ImageRow, PromptRow, SummaryRow, artifact_table, rows_of
+from pipeline.rows import ImageRow, PromptRow, ScoreRow, SummaryRow, artifact_table, rows_of
 from pipeline.runs.shard import Input, Made, ShardReport, run_shard, stage_hash
 from pipeline.schemas import EDITS_FOLDER, SUMMARY
+from pipeline.scoring.reachability import lost_words
+from pipeline.scoring.verdict import verdict
 from storage import Store
 
 STAGE = "report"
 CONTACT_SHEET = "contact_sheet.png"
 SUMMARY_FILE = "summary.parquet"
-_LABEL_HEIGHT = 34
-_GAP = 4
+MEANS = (
+    *("clip_gain", "clip_direction", "pixel_distance", "perceptual_distance"),
+    *("identity_similarity", "kept", "outside_change", "judge_gain"),
+)
 
 
-@dataclass(frozen=True)
-class Cell:
-    """One column head or picture of the contact sheet."""
-
-    label: str
-    images: Sequence[UInt8[np.ndarray, "r r 3"] | None]
-
-
-def compute_contact_sheet(columns: Sequence[Cell], row_labels: Sequence[str]) -> UInt8[np.ndarray, "h w 3"]:
-    """A grid of pictures: one row per latent, one column per edit, labels on top and under each row's first picture."""
-    size = max((image.shape[0] for column in columns for image in column.images if image is not None), default=128)
-    height = _LABEL_HEIGHT + len(row_labels) * (size + _GAP)
-    sheet = Image.new("RGB", (len(columns) * (size + _GAP) + _GAP, height), "white")
-    pen = ImageDraw.Draw(sheet)
-    font = ImageFont.load_default(size=max(11, size // 11))
-    for x, column in enumerate(columns):
-        left = _GAP + x * (size + _GAP)
-        pen.multiline_text((left + 2, 2), _wrap(column.label, size, font), fill="black", font=font, spacing=1)
-        for y, image in enumerate(column.images):
-            top = _LABEL_HEIGHT + y * (size + _GAP)
-            if image is not None:
-                sheet.paste(Image.fromarray(image), (left, top))
-            else:
-                pen.text((left + 2, top + size // 2), "no image", fill="firebrick", font=font)
-    small = ImageFont.load_default(size=10)
-    for y, label in enumerate(row_labels):
-        top = _LABEL_HEIGHT + y * (size + _GAP) + size - 13
-        pen.text((_GAP + 2, top), label, fill="black", font=small, stroke_width=2, stroke_fill="white")
-    return np.asarray(sheet)
-
-
-def compute_summary(prompts: pa.Table, edits: pa.Table, scores: pa.Table) -> pa.Table:
-    """Means of the scores per prompt and strength, in list order; what failed keeps a row with its error.
+def compute_summary(
+    prompts: pa.Table, edits: pa.Table, scores: pa.Table, *, unknown_words: Mapping[str, Sequence[str]] | None = None
+) -> pa.Table:
+    """Means, counts and the verdict per prompt and strength, in list order; failed prompts keep a row with their error.
 
     Args:
         prompts: the run's edits.
         edits: edit_id, strength, status and error of edited_latents.
-        scores: the scores.
+        scores: of all images; columns of networks that were not there may be missing.
+        unknown_words: prompt_id to the words of its target that CLIP never saw.
     """
-    means = scores.group_by(["prompt_id", "strength"], use_threads=False).aggregate(
-        [
-            ("saturated", "sum"),
-            ("clip_similarity", "count"),  # of images: nulls are not counted
-            ("clip_gain", "mean"),
-            ("clip_direction", "mean"),
-            ("pixel_distance", "mean"),
-            ("identity_similarity", "mean"),
-        ]
-    )
-    of_edit = {(row["prompt_id"], row["strength"]): row for row in means.to_pylist()}
+    groups: dict[tuple[str, float], list[ScoreRow]] = {}
+    for row in rows_of(ScoreRow, scores):
+        if row.status == "ok":
+            groups.setdefault((row.prompt_id, row.strength), []).append(row)
     errors: dict[tuple[str, float | None], list[str]] = {}
     for table, name in ((edits, "edit_id"), (scores, "prompt_id")):
         for row in table.filter(pc.field("status") == "failed").select([name, "strength", "error"]).to_pylist():
             errors.setdefault((row[name], row["strength"]), []).append(row["error"])
     rows = []
     for prompt in rows_of(PromptRow, prompts):
+        words = list((unknown_words or {}).get(prompt.prompt_id, ()))
         for strength in prompt.strengths if prompt.status == "ok" else [None]:
-            found = of_edit.get((prompt.prompt_id, strength), {})
+            group = [] if strength is None else groups.get((prompt.prompt_id, strength), [])
             failed = errors.get((prompt.prompt_id, strength), [])
-            images = found.get("clip_similarity_count", 0)
             rows.append(
                 SummaryRow(
                     prompt=prompt.prompt,
+                    method=prompt.method,
                     strength=strength,
-                    images=images,
                     failed=len(failed),
-                    saturated=found.get("saturated_sum") or 0,
-                    mean_clip_gain=found.get("clip_gain_mean"),
-                    mean_clip_direction=found.get("clip_direction_mean"),
-                    mean_pixel_distance=found.get("pixel_distance_mean"),
-                    mean_identity_similarity=found.get("identity_similarity_mean"),
-                    status=prompt.status if images or not failed else "failed",
+                    saturated=sum(bool(row.saturated) for row in group),
+                    status=prompt.status if group or not failed else "failed",
                     error=prompt.error or (failed[0] if failed else None),
+                    unknown_words=words,
+                    **(_summarise(group, prompt, words) if group else {"images": 0, "verdict": "failed"}),
                 )
             )
     return artifact_table(SUMMARY, rows)
+
+
+def _summarise(group: Sequence[ScoreRow], prompt: PromptRow, words: Sequence[str]) -> dict[str, Any]:
+    """One prompt at one strength."""
+    first = group[0]
+    judged = [row.hit for row in group if row.hit is not None]
+    already = sum(bool(row.already) for row in group)
+    means = {f"mean_{name}": _mean([getattr(row, name) for row in group]) for name in MEANS}
+    told = first.hit_by is not None
+    counts = {"images": len(group), "hits": sum(judged) if told else None, "judged": len(judged), "already": already}
+    line = verdict(
+        **counts,
+        kept=means["mean_kept"],
+        pixel_distance=means["mean_pixel_distance"],
+        method=prompt.method,
+        unknown_words=words,
+        reachable=first.reachable,
+        by=first.hit_by or "oracle",
+    )
+    facts = {name: getattr(first, name) for name in ("wants", "hit_by", "reachable")}
+    return counts | means | facts | {"verdict": line}
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    seen = [value for value in values if value is not None]
+    return float(np.mean(seen)) if seen else None
 
 
 def report_hash(config: ReportConfig, pack: Pack, scores: Input) -> str:
@@ -115,7 +108,9 @@ def run_report(
 
     def make() -> Made:
         prompts = edited.shard_table(0, folder=EDITS_FOLDER)
-        summary = compute_summary(prompts, edited.table(["edit_id", "strength", "status", "error"]), scores.table())
+        lost = {row.prompt_id: lost_words(row.target, pack.clip) for row in rows_of(PromptRow, prompts)}
+        failures = edited.table(["edit_id", "strength", "status", "error"])
+        summary = compute_summary(prompts, failures, scores.table(), unknown_words=lost)
         sheet = _draw_sheet(config, dataset, prompts)
         files = {SUMMARY_FILE: storage.table_bytes(summary), CONTACT_SHEET: storage.encode_png(sheet)}
         return Made(files, rows=summary.num_rows)
@@ -146,18 +141,3 @@ def _draw_sheet(config: ReportConfig, dataset: Input, prompts: pa.Table) -> UInt
         for key, label in heads
     ]
     return compute_contact_sheet(columns, list(wanted))
-
-
-def _wrap(text: str, width: int, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:
-    """At most two lines of at most ``width`` pixels; what does not fit ends in dots."""
-    lines: list[str] = [""]
-    for word in text.split():
-        longer = f"{lines[-1]} {word}".strip()
-        if font.getlength(longer) <= width or not lines[-1]:
-            lines[-1] = longer
-        elif len(lines) < 2:
-            lines.append(word)
-        else:
-            lines[-1] += "..."
-            break
-    return "\n".join(lines)

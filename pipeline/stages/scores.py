@@ -1,97 +1,104 @@
-"""Scores of edits: how much closer CLIP finds the image to the prompt, how much of the picture and who it shows
-changed, and, where the pack has an oracle, what the image shows.
+"""Scores of images: how much closer CLIP finds an edit to its prompt, how much of the picture and who it shows changed,
+and, where someone can tell, whether the target is reached and the rest is kept. Originals are scored too.
 
 Letters: n image, d CLIP width.
 """
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow.compute as pc
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 from torch import Tensor
 
 import storage
 from kernels import unit_vectors
 from pipeline.config import ScoresConfig
-from pipeline.machine.cores import map_on_cores
-from pipeline.models.oracle import Oracle
+from pipeline.models.clip import Clip
 from pipeline.packs.pack import Pack
-from pipeline.pixels import from_rgb_arrays
-from pipeline.prompts import ORIGINAL, PHOTO, templates
+from pipeline.prompts import ORIGINAL, PHOTO
 from pipeline.render_checks import SATURATED_SHARE
-from pipeline.rows import ImageRow, PromptRow, ScoreRow, artifact_table, rows_of
+from pipeline.rows import ImageRow, PromptRow, rows_of
 from pipeline.runs.progress import advance
 from pipeline.runs.shard import Input, Made, ShardReport, part_path, run_shard, stage_hash
-from pipeline.schemas import EDITS_FOLDER, SCORES
+from pipeline.schemas import EDITS_FOLDER, SCORES, Artifact, scores_artifact
+from pipeline.scoring.distances import outside_change, pixel_distance, structural_distance
+from pipeline.scoring.judge import judge_digest, load_judge
+from pipeline.scoring.judgement import judge_edits, target_scores
+from pipeline.scoring.seen import Seen, see
+from pipeline.scoring.targets import PromptEmbedding, Target, load_regions, load_target
+from pipeline.wants import HIDDEN, format_wants
 from storage import Store
 
 STAGE = SCORES.name
+KEYS = ("image_id", "latent_id", "prompt_id", "strength")
+Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class PromptEmbedding:
-    """A prompt in CLIP space: the target text and the direction from neutral to target, both unit vectors [d]."""
+class ClipScores:
+    """Edits in the eyes of one CLIP, one entry per image; see the scores artifact."""
 
-    target: Float[Tensor, "d"]
-    direction: Float[Tensor, "d"]
-
-
-@dataclass(frozen=True)
-class EditScores:
-    """One edit's scores in CLIP space and pixels; see the scores artifact."""
-
-    clip_similarity: float
-    clip_gain: float
-    clip_direction: float
-    pixel_distance: float
+    similarity: Float[Tensor, "n"]
+    gain: Float[Tensor, "n"]
+    direction: Float[Tensor, "n"]
+    share: Float[Tensor, "n"]
+    share_before: Float[Tensor, "n"]
 
 
-def compute_scores(
-    original: Float[Tensor, "d"], edited: Float[Tensor, "d"], prompt: PromptEmbedding, *, pixel_distance: float
-) -> EditScores:
-    """Scores of one edit from unit embeddings.
+def compute_clip_scores(
+    original: Float[Tensor, "n d"], edited: Float[Tensor, "n d"], prompt: PromptEmbedding
+) -> ClipScores:
+    """Scores of edits from unit embeddings.
 
     similarity = <E(edited), T>; gain = similarity - <E(original), T>; direction = cos(E(edited) - E(original),
-    T - N), 0 where the image did not change.
+    T - N), 0 where the image did not change; share = sigma(100 <E, T - N>), the zero-shot probability that the image
+    is the target's rather than the neutral's, after and before, with T - N of length 1.
     """
-    similarity = float(edited @ prompt.target)
-    return EditScores(
-        clip_similarity=similarity,
-        clip_gain=similarity - float(original @ prompt.target),
-        clip_direction=float(unit_vectors(edited - original) @ prompt.direction),
-        pixel_distance=pixel_distance,
+    similarity = edited @ prompt.target
+    return ClipScores(
+        similarity=similarity,
+        gain=similarity - original @ prompt.target,
+        direction=unit_vectors(edited - original) @ prompt.direction,
+        share=torch.sigmoid(100 * (edited @ prompt.direction)),
+        share_before=torch.sigmoid(100 * (original @ prompt.direction)),
     )
 
 
-def compute_embeddings(
-    embed: Callable[[Tensor], Tensor], images: UInt8[np.ndarray, "n r r 3"], *, batch_size: int, device: str
-) -> Float[Tensor, "n d"]:
-    """What a network on ``device`` makes of 8-bit RGB images, given to it in [-1, 1], in batches without gradients."""
+def missing_judges(pack: Pack, config: ScoresConfig) -> list[str]:
+    """What the scores of this pack go without, one line each."""
+    about, found = pack.description, []
+    if about.identity is None:
+        found.append(f"pack {about.name!r} has no identity network: no identity_similarity")
+    if about.oracle is None:
+        found.append(
+            f"pack {about.name!r} has no oracle: no kept, outside_change, before_* and after_*; whether the target is "
+            f"reached is for {'the judge' if config.judge else 'the guiding CLIP'} to say"
+        )
+    if config.judge is None:
+        found.append("no judge is named: no judge_* columns, and free prompts are judged by the CLIP that guided them")
+    return found
 
-    def of_batch(start: int) -> Tensor:
-        return embed(from_rgb_arrays(images[start : start + batch_size]).to(device)).cpu()
 
-    with torch.no_grad():
-        return torch.cat(list(map_on_cores(of_batch, range(0, len(images), batch_size), device=torch.device(device))))
-
-
-def name_attributes(oracle: Oracle, probabilities: Float[Tensor, "n k"]) -> list[list[dict[str, object]]]:
-    """The likeliest category of every attribute, per image; ``probabilities`` of all attributes side by side."""
-    named: list[list[dict[str, object]]] = [[] for _ in range(len(probabilities))]
-    parts = probabilities.split(oracle.sizes, dim=1)
-    for (attribute, categories), part in zip(oracle.config.attributes.items(), parts, strict=True):
-        largest, number = part.max(dim=1)
-        for row, p, k in zip(named, largest.tolist(), number.tolist(), strict=True):
-            row.append({"attribute": attribute, "category": categories[k], "probability": p})
-    return named
+def artifact_of(pack: Pack, config: ScoresConfig) -> Artifact:
+    """The scores artifact with the columns that this pack and judge can fill."""
+    oracle = pack.description.oracle
+    return scores_artifact(
+        attributes=() if oracle is None else tuple(oracle.attributes),
+        identity=pack.description.identity is not None,
+        judge=config.judge is not None,
+        oracle=oracle is not None,
+    )
 
 
 def scores_hash(config: ScoresConfig, pack: Pack, dataset: Input) -> str:
     """What the scores of this config are known by."""
-    return stage_hash(STAGE, config, pack, {"dataset": dataset.config_hash})
+    judge = judge_digest(config.judge, device=pack.device)
+    inputs = {"dataset": dataset.config_hash} | ({} if judge is None else {"judge": judge})
+    return stage_hash(STAGE, config, pack, inputs)
 
 
 def run_scores_shard(
@@ -100,100 +107,115 @@ def run_scores_shard(
     """Score one shard of the dataset against the prompts that made it."""
 
     def make() -> Made:
-        prompts = {
-            row.prompt_id: PromptEmbedding(
-                pack.clip.encode_prompt(row.target, templates(config.templates)).cpu(),
-                pack.clip.text_direction(row.target, row.neutral, templates(config.templates)).cpu(),
-            )
-            for row in rows_of(PromptRow, edited.shard_table(0, folder=EDITS_FOLDER))
-            if row.status == "ok"
-        }
+        judge = None if config.judge is None else load_judge(config.judge, device=pack.device)
         rows = rows_of(ImageRow, dataset.shard_table(shard).filter(pc.field("prompt_id") != PHOTO))
-        scored = _score_rows(rows, prompts, config, pack)
+        asked = {row.prompt_id for row in rows}
+        targets = {
+            row.prompt_id: load_target(row, pack, judge, config)
+            for row in rows_of(PromptRow, edited.shard_table(0, folder=EDITS_FOLDER))
+            if row.status == "ok" and row.prompt_id in asked
+        }
+        scored = score_rows(rows, targets, config, pack, judge)
         advance(len(rows))
-        table = artifact_table(SCORES, scored)
-        failures = sum(row.status == "failed" for row in scored)
+        artifact = artifact_of(pack, config)
+        table = artifact.table({c.name: [row.get(c.name) for row in scored] for c in artifact.columns})
+        failures = sum(row["status"] == "failed" for row in scored)
         return Made({part_path(STAGE, shard): storage.table_bytes(table)}, rows=len(scored), failures=failures)
 
     return run_shard(store, STAGE, shard, config_hash=scores_hash(config, pack, dataset), pack=pack, make=make)
 
 
-def _score_rows(
-    rows: list[ImageRow], prompts: dict[str, PromptEmbedding], config: ScoresConfig, pack: Pack
-) -> list[ScoreRow]:
-    """Scores of the edited rows; each latent's original stands in the same shard. What has no image has no scores."""
-    scores = {row.image_id: row for row in _score_drawn(rows, prompts, config, pack)}
+def score_rows(
+    rows: Sequence[ImageRow], targets: dict[str, Target], config: ScoresConfig, pack: Pack, judge: Clip | None
+) -> list[Row]:
+    """Scores of dataset rows, in their order; each latent's original stands in the same shard.
+
+    What has no image, or no original to be held against, is a failed row without scores.
+    """
     originals = {row.latent_id: row for row in rows if row.prompt_id == ORIGINAL}
-    scored = []
+    scored: list[Row] = []
     for row in rows:
-        if row.prompt_id == ORIGINAL:
-            continue
         original = originals[row.latent_id]
         error = row.error if row.status != "ok" else f"the unedited image failed: {original.error}"
-        failed = ScoreRow(
-            image_id=row.image_id,
-            latent_id=row.latent_id,
-            prompt_id=row.prompt_id,
-            strength=row.strength,
-            status="failed",
-            error=error,
-        )
-        scored.append(scores.get(row.image_id, failed))
+        failed = row.image is None or original.image is None
+        facts = {"status": "failed", "error": error} if failed else {"status": "ok", "error": None}
+        scored.append({key: getattr(row, key) for key in KEYS} | facts)
+    drawn = [(i, row, row.image["bytes"]) for i, row in enumerate(rows) if row.image is not None]
+    drawn = [(i, row, data) for i, row, data in drawn if scored[i]["status"] == "ok"]
+    if not drawn:
+        return scored
+    images = np.stack([storage.decode_image(data) for _, _, data in drawn])
+    seen = see(pack, judge, images, batch_size=config.batch_size)
+    original_at = {row.latent_id: at for at, (_, row, _) in enumerate(drawn) if row.prompt_id == ORIGINAL}
+    for prompt_id in dict.fromkeys(row.prompt_id for _, row, _ in drawn):
+        places = [at for at, (_, row, _) in enumerate(drawn) if row.prompt_id == prompt_id]
+        before, after = seen.rows([original_at[drawn[at][1].latent_id] for at in places]), seen.rows(places)
+        columns = _picture_scores(before, after, pack)
+        columns["saturated"] = [(drawn[at][1].saturation or 0.0) > SATURATED_SHARE for at in places]
+        if prompt_id != ORIGINAL:
+            columns |= _prompt_scores(before, after, targets[prompt_id], config, pack)
+        for k, at in enumerate(places):
+            scored[drawn[at][0]] |= {name: _plain(values[k]) for name, values in columns.items()}
     return scored
 
 
-def _score_drawn(
-    rows: list[ImageRow], prompts: dict[str, PromptEmbedding], config: ScoresConfig, pack: Pack
-) -> list[ScoreRow]:
-    """Scores of edited rows with images, of latents whose original has one."""
-    encoded = [(row, row.image["bytes"]) for row in rows if row.image is not None]
-    if not encoded:
-        return []
-    rows, images = [row for row, _ in encoded], np.stack([storage.decode_image(data) for _, data in encoded])
-    embedded = compute_embeddings(pack.clip.encode_images, images, batch_size=config.batch_size, device=pack.device)
-    identity = _identity(pack, images, config.batch_size)
-    attributes = _attributes(pack, images, config.batch_size)
-    original = {row.latent_id: i for i, row in enumerate(rows) if row.prompt_id == ORIGINAL}
-    scored = []
-    for i, row in enumerate(rows):
-        if row.prompt_id == ORIGINAL or row.latent_id not in original:
-            continue
-        base = original[row.latent_id]
-        distance = float(np.abs(images[i].astype(np.int16) - images[base].astype(np.int16)).mean()) / 255
-        scores = compute_scores(embedded[base], embedded[i], prompts[row.prompt_id], pixel_distance=distance)
-        scored.append(
-            ScoreRow(
-                image_id=row.image_id,
-                latent_id=row.latent_id,
-                prompt_id=row.prompt_id,
-                strength=row.strength,
-                clip_similarity=scores.clip_similarity,
-                clip_gain=scores.clip_gain,
-                clip_direction=scores.clip_direction,
-                pixel_distance=scores.pixel_distance,
-                identity_similarity=None if identity is None else float(identity[base] @ identity[i]),
-                attributes=attributes[i],
-                saturated=(row.saturation or 0.0) > SATURATED_SHARE,
-            )
+def _picture_scores(before: Seen, after: Seen, pack: Pack) -> dict[str, Any]:
+    """What changed between originals and edits, whatever the prompt."""
+    columns: dict[str, Any] = {
+        "pixel_distance": [pixel_distance(a, b) for a, b in zip(before.images, after.images, strict=True)],
+        "perceptual_distance": structural_distance(before.images, after.images),
+    }
+    if before.identity is not None and after.identity is not None:
+        columns["identity_similarity"] = (before.identity * after.identity).sum(dim=1)
+    oracle = pack.description.oracle
+    if oracle is not None:
+        for when, seen in (("before", before), ("after", after)):
+            assert seen.labels is not None
+            for i, (attribute, categories) in enumerate(oracle.attributes.items()):
+                columns[f"{when}_{attribute}"] = [None if k == HIDDEN else categories[k] for k in seen.labels[:, i]]
+    return columns
+
+
+def _prompt_scores(before: Seen, after: Seen, target: Target, config: ScoresConfig, pack: Pack) -> dict[str, Any]:
+    """How near edits came to the target, and what they left alone."""
+    guide = compute_clip_scores(before.clip, after.clip, target.guide)
+    columns: dict[str, Any] = {f"clip_{name}": getattr(guide, name) for name in ("similarity", "gain", "direction")}
+    eye = guide
+    if target.judge is not None and before.judge is not None and after.judge is not None:
+        eye = compute_clip_scores(before.judge, after.judge, target.judge)
+        columns |= {f"judge_{name}": getattr(eye, name) for name in ("similarity", "gain", "direction")}
+    count = len(after.images)
+    columns |= {"wants": [format_wants(target.wants) or None] * count, "hit_by": [target.by] * count}
+    columns["reachable"] = [target.reachable] * count
+    oracle = pack.description.oracle
+    if oracle is None or before.labels is None or after.labels is None:
+        return columns | _hits(eye.share_before > 0.5, eye.share > 0.5, target, score=eye.share, start=eye.share_before)
+    found = judge_edits(target.wants, before.labels, after.labels, oracle)
+    columns["kept"] = found.kept
+    if not target.wants:
+        return columns | _hits(eye.share_before > 0.5, eye.share > 0.5, target, score=eye.share, start=eye.share_before)
+    assert before.probabilities is not None
+    assert after.probabilities is not None
+    if config.num_samples:
+        regions = load_regions(pack, config.num_samples)
+        columns["outside_change"] = outside_change(
+            before.thumbnails, after.thumbnails, target.wants, regions, oracle.attributes
         )
-    return scored
+    start = target_scores(target.wants, before.probabilities, oracle)
+    score = target_scores(target.wants, after.probabilities, oracle)
+    return columns | _hits(found.already, found.hit, target, score=score, start=start, counts=found.counts)
 
 
-def _identity(pack: Pack, images: UInt8[np.ndarray, "n r r 3"], batch_size: int) -> Tensor | None:
-    if pack.description.identity is None:
-        return None
-    return compute_embeddings(pack.identity.embed, images, batch_size=batch_size, device=pack.device)
+def _hits(already: Any, hit: Any, target: Target, *, score: Any, start: Any, counts: Any = None) -> dict[str, Any]:
+    """Columns of the verdict; what a prompt out of reach looks like to a CLIP is no hit."""
+    out_of_reach = target.reachable is False
+    already = [bool(x) and not out_of_reach for x in already]
+    counts = [not x for x in already] if counts is None else [bool(x) for x in counts]
+    hit = [bool(x) and not out_of_reach if judged else None for x, judged in zip(hit, counts, strict=True)]
+    return {"already": already, "hit": hit, "target_score": score, "target_gain": score - start}
 
 
-def _attributes(
-    pack: Pack, images: UInt8[np.ndarray, "n r r 3"], batch_size: int
-) -> list[list[dict[str, object]]] | list[None]:
-    if pack.description.oracle is None:
-        return [None] * len(images)
-    probabilities = compute_embeddings(
-        lambda x: torch.cat(list(pack.oracle.probabilities(x).values()), dim=1),
-        images,
-        batch_size=batch_size,
-        device=pack.device,
-    )
-    return name_attributes(pack.oracle, probabilities)
+def _plain(value: Any) -> Any:
+    """A number, text or truth value for a table; null for NaN."""
+    plain = value.item() if isinstance(value, (Tensor, np.generic)) else value
+    return None if isinstance(plain, float) and plain != plain else plain

@@ -78,6 +78,7 @@ def _direct(
         target=prompt.target,
         neutral=prompt.neutral,
         method=prompt.method,
+        wants=prompt.wants,
         strengths=prompt.strengths or (),
         status="failed",
         error=None,

@@ -79,7 +79,7 @@ def test_a_parameters_type_limits_and_default_are_its_fields():
 def test_command_options_are_the_commands_parameters(name: str):
     output = in_process(name, "--help")
     for parameter in load_commands()[name].parameters:
-        assert f"--{parameter.name.replace('_', '-')}" in output, parameter.name
+        assert f"--{parameter.option or parameter.name.replace('_', '-')}" in output, parameter.name
 
 
 def test_help_lists_every_command_with_its_one_line():

@@ -180,7 +180,7 @@ def test_deployed_edit_dataset_runs_on_a_worker(deployed: dict[str, str], comple
     assert re.fullmatch(r"\d{4}-\d\d-\d\d-complete-2-prompts-x-3-[0-9a-f]{8}", run.name), output[-3000:]
     assert (run / "contact_sheet.png").exists(), output[-3000:]
     assert len(pd.read_parquet(run / "dataset")) == 3 * 4
-    assert len(pd.read_parquet(run / "scores")) == 3 * 3
+    assert len(pd.read_parquet(run / "scores")) == 3 * (1 + 3)
     names = {found["name"] for found in ask(deployed, "flow_runs/filter", {})}
     assert {"complete 2 prompts x 3", "complete render-dataset", "complete sample-latents 3 latents"} <= names
     assert "dataset 1 of 1" in {found["name"] for found in ask(deployed, "task_runs/filter", {})}

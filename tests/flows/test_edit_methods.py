@@ -43,7 +43,9 @@ def test_edit_dataset_mixes_methods_in_one_run_and_again_does_nothing(complete_p
 
 
 def test_edit_dataset_unknown_method_stops_before_anything_is_written(complete_pack_uri: str, tmp_path: Path):
-    with pytest.raises(PromptError, match="row 1: `method` must be one of global, mapper, optimize; got 'magic'"):
+    with pytest.raises(
+        PromptError, match="row 1: `method` must be one of global, mapper, optimize, tedigan; got 'magic'"
+    ):
         edit_dataset([{**ROWS[0], "method": "magic"}], run=str(tmp_path / "run"), pack=complete_pack_uri, device="cpu")
     assert not (tmp_path / "run").exists()
 

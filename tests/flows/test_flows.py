@@ -49,13 +49,16 @@ def test_edit_dataset_opens_with_pandas_and_says_what_is_in_it(finished: str):
     assert row.image["path"] == f"{row.image_id}.png"
 
 
-def test_edit_dataset_scores_every_edit_and_no_original(finished: str):
+def test_edit_dataset_scores_every_edit_and_every_original(finished: str):
     scores = pd.read_parquet(f"{finished}/scores")
-    edited = pd.read_parquet(f"{finished}/dataset").query("prompt_id != 'original'")
-    assert sorted(scores.image_id) == sorted(edited.image_id)
-    assert scores.drop(columns="error").notna().all().all()
-    assert scores.clip_similarity.between(-1, 1).all()
-    assert (scores.pixel_distance > 0).all()
+    images = pd.read_parquet(f"{finished}/dataset")
+    assert sorted(scores.image_id) == sorted(images.image_id)
+    originals, edits = scores[scores.prompt_id == "original"], scores[scores.prompt_id != "original"]
+    assert (originals.pixel_distance == 0).all()
+    assert originals[["clip_similarity", "hit", "wants"]].isna().all().all()
+    assert edits[["clip_gain", "already", "hit_by", "before_shade", "after_hue", "target_score"]].notna().all().all()
+    assert edits.clip_similarity.between(-1, 1).all()
+    assert (edits.pixel_distance > 0).all()
 
 
 def test_edit_dataset_draws_a_contact_sheet_and_a_summary(finished: str):
@@ -73,7 +76,7 @@ def test_edit_dataset_edits_that_give_no_image_are_failed_rows(complete_pack_uri
     edit_dataset(rows, run=str(tmp_path), pack=complete_pack_uri, num_latents=2, templates="none", device="cpu")
     dataset = pd.read_parquet(tmp_path / "dataset").query("prompt_id == 'hat'").set_index("strength")
     scores = pd.read_parquet(tmp_path / "scores").set_index("strength")
-    measured = ["clip_similarity", "clip_gain", "clip_direction", "pixel_distance", "attributes", "saturated"]
+    measured = ["clip_similarity", "clip_gain", "clip_direction", "pixel_distance", "after_shade", "saturated"]
     for strength in strengths:
         failed = strength > 4
         assert (dataset.loc[strength, "status"] == ("failed" if failed else "ok")).all()
@@ -214,7 +217,7 @@ def test_stages_run_alone_on_another_runs_outputs(finished: str, complete_pack_u
     render_dataset(**shared)
     score_edits(**shared, templates="none")
     assert pd.read_parquet(tmp_path / "style_directions").groupby("prompt_id").size().tolist() == [2, 2]
-    assert len(pd.read_parquet(tmp_path / "scores")) == 15
+    assert len(pd.read_parquet(tmp_path / "scores")) == 20
     assert not (tmp_path / "latents").exists()
 
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from pipeline.rows import EditedLatentRow, ImageRow, PromptRow, ScoreRow, SummaryRow, artifact_table, rows_of
-from pipeline.schemas import DATASET, EDITED_LATENTS, PROMPTS, SCORES, SUMMARY
+from pipeline.schemas import DATASET, EDITED_LATENTS, PROMPTS, SUMMARY, scores_artifact
 
 PROMPT = PromptRow(
     prompt_id="red-hat",
@@ -30,7 +30,7 @@ PROMPT = PromptRow(
         (PromptRow, PROMPTS),
         (EditedLatentRow, EDITED_LATENTS),
         (ImageRow, DATASET),
-        (ScoreRow, SCORES),
+        (ScoreRow, scores_artifact(attributes=(), identity=True, judge=True, oracle=True)),
         (SummaryRow, SUMMARY),
     ],
 )

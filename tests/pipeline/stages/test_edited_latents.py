@@ -79,7 +79,10 @@ def run(tiny_pack: Pack, tmp_path_factory: pytest.TempPathFactory) -> tuple[Stor
     ]
     config_hash = optimized_latents.optimized_latents_hash(OPTIMIZE, tiny_pack, chosen, source)
     close(store, tiny_pack, OPTIMIZE, reports, config_hash)
-    sources = {method: find_input(stage, store) for method, stage in edited_latents.SOURCES.items()}
+    methods = {prompt.method for prompt in prompts}
+    sources = {
+        method: find_input(stage, store) for method, stage in edited_latents.SOURCES.items() if method in methods
+    }
     edits = edited_latents.load_edits(EDIT, tiny_pack, prompts, sources)
     reports = [
         edited_latents.run_edited_latents_shard(EDIT, store, tiny_pack, i, prompts=prompts, latents=source, edits=edits)
@@ -231,7 +234,11 @@ def test_edited_latents_beyond_float32_are_failed_rows_with_the_reason(run, tiny
     source = find_input("latents", store)
     far = [{**row, "strengths": [1.0, 1e39, -1e39]} for row in ROWS[:3]]
     prompts, target = check_prompts(far), Store(str(tmp_path))
-    sources = {method: find_input(stage, store) for method, stage in edited_latents.SOURCES.items()}
+    sources = {
+        method: find_input(stage, store)
+        for method, stage in edited_latents.SOURCES.items()
+        if method in {p.method for p in prompts}
+    }
     edits = edited_latents.load_edits(EDIT, tiny_pack, prompts, sources)
     report = edited_latents.run_edited_latents_shard(
         EDIT, target, tiny_pack, 0, prompts=prompts, latents=source, edits=edits

@@ -1,0 +1,248 @@
+"""The comparison of methods: tables, text, plots and a picture grid from the methods' datasets and scores.
+
+Letters: n latent, d CLIP width.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+import storage
+from pipeline.config import ComparisonConfig
+from pipeline.contact_sheet import Cell, compute_contact_sheet
+from pipeline.packs.pack import Pack
+from pipeline.prompts import ORIGINAL, Method, Prompt
+from pipeline.rows import ImageRow, rows_of
+from pipeline.runs.shard import Input, Made, ShardReport, find_optional_input, run_shard, stage_hash
+from pipeline.schemas import COMPARISON, COMPARISON_CLASSES, Artifact, curves_artifact
+from pipeline.scoring import plots
+from pipeline.scoring.comparison import Dose, class_rows, dose_row, method_rows
+from pipeline.scoring.networks import compute_embeddings
+from pipeline.scoring.statistics import over_latents
+from storage import Store
+
+STAGE = COMPARISON.name
+TABLE, CLASSES, CURVES = "comparison.parquet", "comparison_classes.parquet", "comparison_curves.parquet"
+TEXT, PICTURES = "comparison.md", "comparison_pictures.png"
+HIT_KEPT, DOSES, COST = "comparison_hit_kept.png", "comparison_doses.png", "comparison_cost.png"
+BASELINE: Method = "tedigan"
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Compared:
+    """What a method made of the same prompts and latents."""
+
+    method: Method
+    dataset: Input
+    scores: Input
+
+
+def comparison_hash(
+    config: ComparisonConfig, pack: Pack, prompts: Sequence[Prompt], methods: Sequence[Compared]
+) -> str:
+    """What the comparison of these methods is known by."""
+    inputs = {m.method: [m.dataset.config_hash, m.scores.config_hash] for m in methods}
+    return stage_hash(STAGE, config, pack, {"prompts": [p.model_dump(mode="json") for p in prompts], **inputs})
+
+
+def run_comparison(
+    config: ComparisonConfig, store: Store, pack: Pack, *, prompts: Sequence[Prompt], methods: Sequence[Compared]
+) -> ShardReport:
+    """Compare the methods; plots are left out where matplotlib is not installed."""
+
+    def make() -> Made:
+        doses, unedited, grids = load_doses(config, pack, prompts, methods)
+        curves = [dose_row(dose, unedited) for dose in doses]
+        table = method_rows(doses, kept=config.kept)
+        for row in table:
+            row["renders"] = count_renders(next(m for m in methods if m.method == row["method"]), len(prompts))
+        classes = class_rows(doses, kept=config.kept)
+        oracle = pack.description.oracle
+        curves_table = curves_artifact(() if oracle is None else tuple(oracle.attributes))
+        files = {
+            TABLE: _parquet(COMPARISON, table),
+            CLASSES: _parquet(COMPARISON_CLASSES, classes),
+            CURVES: _parquet(curves_table, curves),
+            TEXT: comparison_text(table, classes, kept=config.kept).encode(),
+            PICTURES: storage.encode_png(draw_pictures(config, prompts, table, grids)),
+        }
+        if plots.can_plot():
+            files[HIT_KEPT] = plots.plot_hit_against_kept(table, kept=config.kept)
+            files[DOSES] = plots.plot_dose_response(curves)
+            files[COST] = plots.plot_cost_against_quality(table)
+        return Made(files, rows=len(table))
+
+    config_hash = comparison_hash(config, pack, prompts, methods)
+    return run_shard(store, STAGE, 0, config_hash=config_hash, pack=pack, make=make)
+
+
+def _parquet(artifact: Artifact, rows: Sequence[Row]) -> bytes:
+    return storage.table_bytes(artifact.table({c.name: [row.get(c.name) for row in rows] for c in artifact.columns}))
+
+
+def load_doses(
+    config: ComparisonConfig, pack: Pack, prompts: Sequence[Prompt], methods: Sequence[Compared]
+) -> tuple[list[Dose], Float[np.ndarray, "n d"], dict[tuple[str, str, float, str], bytes]]:
+    """Doses of all methods, features of the unedited images, and PNGs by method, prompt, strength and latent."""
+    doses: list[Dose] = []
+    pictures: dict[tuple[str, str, float, str], bytes] = {}
+    unedited: dict[str, np.ndarray] = {}
+    for compared in methods:
+        scores = {row["image_id"]: row for row in compared.scores.table().to_pylist()}
+        groups: dict[tuple[str, float], list[tuple[Row, np.ndarray]]] = {}
+        for shard in range(compared.dataset.num_shards):
+            every = rows_of(ImageRow, compared.dataset.shard_table(shard))
+            rows = [(row, row.image["bytes"]) for row in every if row.image is not None]
+            if not rows:
+                continue
+            images = np.stack([storage.decode_image(data) for _, data in rows])
+            features = compute_embeddings(
+                pack.clip.encode_images, images, batch_size=config.batch_size, device=pack.device
+            ).numpy()
+            for (row, data), feature in zip(rows, features, strict=True):
+                if row.prompt_id == ORIGINAL:
+                    unedited.setdefault(row.latent_id, feature)
+                key = (row.prompt_id, row.strength)
+                groups.setdefault(key, []).append((scores[row.image_id], feature))
+                pictures[compared.method, *key, row.latent_id] = data
+        for prompt in prompts:
+            for (prompt_id, strength), found in groups.items():
+                if prompt_id == prompt.prompt_id:
+                    doses.append(_dose(prompt, compared.method, strength, found))
+    return doses, np.stack(list(unedited.values())), pictures
+
+
+def _dose(prompt: Prompt, method: Method, strength: float, found: Sequence[tuple[Row, np.ndarray]]) -> Dose:
+    rows = [row for row, _ in found]
+
+    def column(name: str) -> np.ndarray:
+        return over_latents([row.get(name) for row in rows])
+
+    attributes = [name.removeprefix("before_") for name in rows[0] if name.startswith("before_")]
+    return Dose(
+        prompt=prompt.name,
+        kind=prompt.kind,
+        method=method,
+        strength=strength,
+        hit=column("hit"),
+        kept=column("kept"),
+        change=column("target_gain"),
+        identity=column("identity_similarity"),
+        clip_gain=column("clip_gain"),
+        judge_gain=column("judge_gain"),
+        outside=column("outside_change"),
+        changed={name: over_latents([_differs(row, name) for row in rows]) for name in attributes},
+        features=np.stack([feature for _, feature in found]),
+    )
+
+
+def _differs(row: Row, attribute: str) -> float | None:
+    before, after = row[f"before_{attribute}"], row[f"after_{attribute}"]
+    return None if before is None or after is None else float(before != after)
+
+
+def count_renders(compared: Compared, num_prompts: int) -> float | None:
+    """Renders per prompt that a method takes for all latents before it draws its edits; None where nobody kept count.
+
+    A search's are its steps, a mapper's the latents of its training, a screened direction's the images of its
+    channels, plus and minus. A direction from a pack's table costs nothing more.
+    """
+    store = compared.dataset.store
+    if compared.method in ("optimize", "tedigan"):
+        latents = find_optional_input(
+            "optimized_latents" if compared.method == "optimize" else "tedigan_latents", store
+        )
+        return None if latents is None else sum(latents.table(["steps"])["steps"].to_pylist()) / num_prompts
+    if compared.method == "mapper":
+        settings = (storage.read_stage(store, "mappers") or {}).get("config")
+        return None if settings is None else float(settings["num_steps"] * settings["batch_size"])
+    screened = find_optional_input("screened_directions", store)
+    if screened is None:
+        return 0.0
+    return 2.0 * sum(screened.table(["count"])["count"].to_pylist()) / num_prompts
+
+
+def comparison_text(table: Sequence[Mapping[str, Any]], classes: Sequence[Mapping[str, Any]], *, kept: float) -> str:
+    """The comparison as Markdown: who beats the baseline, per class, per prompt."""
+    lines = ["# Comparison of methods", "", *_sentences(classes, kept), ""]
+    lines += ["| class | method | prompts | judged | target reached | 95 % | others kept |", "|---" * 7 + "|"]
+    lines += [
+        f"| {r['class']} | {r['method']} | {r['prompts']} | {r['judged']} | {_share(r['hit_at_kept'])} | "
+        f"{_interval(r)} | {_share(r['kept'])} |"
+        for r in classes
+    ]
+    head = ("prompt", "class", "method", "judged", "strength", "target reached", "95 %", "kept", "identity")
+    head = (*head, "at equal change: reached", "kept", "renders")
+    lines += ["", f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+    for r in table:
+        strength = "none keeps it" if r["strength"] is None else f"{r['strength']:g}"
+        cells = (
+            r["prompt"],
+            r["class"],
+            r["method"],
+            str(r["judged"]),
+            strength,
+            _share(r["hit_at_kept"]),
+            _interval(r),
+        )
+        cells = (*cells, _share(r["kept"]), _number(r["identity"]), _share(r["matched_hit"]), _share(r["matched_kept"]))
+        lines.append(f"| {' | '.join(map(str, (*cells, '-' if r['renders'] is None else round(r['renders']))))} |")
+    return "\n".join(lines) + "\n"
+
+
+def _sentences(classes: Sequence[Mapping[str, Any]], kept: float) -> list[str]:
+    """Whether each method beats the baseline, and the order of the methods, in words."""
+    lines = [
+        f"Target reached at the best strength that keeps {kept:.0%} of the other attributes, mean over latents.",
+        "",
+    ]
+    for kind in dict.fromkeys(row["class"] for row in classes):
+        part = {row["method"]: row["hit_at_kept"] or 0.0 for row in classes if row["class"] == kind}
+        order = sorted(part, key=lambda method: -part[method])
+        line = f"- {kind}: " + ", ".join(f"{method} {part[method]:.0%}" for method in order) + "."
+        if BASELINE in part:
+            behind = [method for method in part if method != BASELINE and part[method] <= part[BASELINE]]
+            line += f" Not ahead of {BASELINE}: {', '.join(behind)}." if behind else f" All are ahead of {BASELINE}."
+        lines.append(line)
+    return lines
+
+
+def _share(value: float | None) -> str:
+    return "-" if value is None else f"{value:.0%}"
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"
+
+
+def _interval(row: Mapping[str, Any]) -> str:
+    low, high = row["hit_at_kept_low"], row["hit_at_kept_high"]
+    return "-" if low is None or high is None else f"{low:.0%} to {high:.0%}"
+
+
+def draw_pictures(
+    config: ComparisonConfig,
+    prompts: Sequence[Prompt],
+    table: Sequence[Mapping[str, Any]],
+    pictures: Mapping[tuple[str, str, float, str], bytes],
+) -> np.ndarray:
+    """The first prompt of every class: originals, then every method at its best strength, one row per latent."""
+    latents = list(dict.fromkeys(latent for _, _, _, latent in pictures))[: config.rows]
+    some = next(iter(pictures))[0]
+    columns = [Cell(ORIGINAL, [_decode(pictures.get((some, ORIGINAL, 0.0, latent))) for latent in latents])]
+    shown = {kind: next(p for p in prompts if p.kind == kind) for kind in dict.fromkeys(p.kind for p in prompts)}
+    for prompt in shown.values():
+        for row in (r for r in table if r["prompt"] == prompt.name):
+            known = sorted({s for m, p, s, _ in pictures if m == row["method"] and p == prompt.prompt_id}, key=abs)
+            strength = known[-1] if row["strength"] is None else row["strength"]
+            found = [pictures.get((row["method"], prompt.prompt_id, strength, latent)) for latent in latents]
+            columns.append(Cell(f"{prompt.name} {row['method']}", [_decode(png) for png in found]))
+    return compute_contact_sheet(columns, latents)
+
+
+def _decode(png: bytes | None) -> np.ndarray | None:
+    return None if png is None else storage.decode_image(png)
