@@ -23,17 +23,19 @@ def print_summary(run: str, console: Console) -> None:
 
     store = Store(run)
     table = Table(title_justify="left")
-    for heading in ("prompt", "method", "strength", "images", "mean CLIP gain"):
-        table.add_column(heading, justify="left" if heading in ("prompt", "method") else "right", overflow="fold")
+    words = ("prompt", "method", "verdict")
+    for heading in ("prompt", "method", "strength", "images", "mean CLIP gain", "verdict"):
+        table.add_column(heading, justify="left" if heading in words else "right", overflow="fold")
     for row in read_table(store, SUMMARY_FILE).to_pylist():
         method = row.get("method") or "-"
         strength = "-" if row["strength"] is None else f"{row['strength']:g}"
         if row["status"] == "ok":
             gain = f"{row['mean_clip_gain']:+.3f}" if row["mean_clip_gain"] is not None else "-"
             notes = [f"{row[what]} {what}" for what in ("failed", "saturated") if row[what]]
-            table.add_row(row["prompt"], method, strength, ", ".join([str(row["images"]), *notes]), gain)
+            images = ", ".join([str(row["images"]), *notes])
+            table.add_row(row["prompt"], method, strength, images, gain, row["verdict"] or "-")
         else:
-            table.add_row(row["prompt"], method, strength, "0", Text(row["error"], "red"))
+            table.add_row(row["prompt"], method, strength, "0", "-", Text(row["error"], "red"))
     console.print(table)
     console.print(f"contact sheet: {store.uri}/{CONTACT_SHEET}{fate(store.uri)}", soft_wrap=True)
     if store.exists(GALLERY):
