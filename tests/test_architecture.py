@@ -13,8 +13,8 @@ from tests.architecture_tree import in_page, tree
 
 ROOT = Path(__file__).parent.parent
 LONGEST = {  # modules with one long idea each
-    "pipeline.config": 700,  # every setting stands here, once
-    "pipeline.schemas": 600,  # and every column
+    "pipeline.config": 760,  # every setting stands here, once
+    "pipeline.schemas": 640,  # and every column
     "pipeline.models.stylegan2": 500,  # one network
     "pipeline.optimization.mappers": 420,  # one training loop
     "pipeline.checkpoints.safe_unpickler": 410,  # one pickle machine
