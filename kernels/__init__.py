@@ -18,6 +18,7 @@ from kernels.channel_relevance import (
 )
 from kernels.direction_sums import DirectionSums
 from kernels.impl import Impl, check_impl
+from kernels.matching_pursuit import matching_pursuit
 from kernels.modulated_conv2d import modulated_conv2d, moved_modulated_conv2d
 from kernels.polyphase import polyphase_conv2d, polyphase_weight, upsampling_conv2d
 from kernels.probes import Probes, probe_rows
@@ -41,6 +42,7 @@ __all__ = [
     "channel_direction",
     "check_impl",
     "count_channels",
+    "matching_pursuit",
     "modulated_conv2d",
     "moved_modulated_conv2d",
     "normalize_relevance",
