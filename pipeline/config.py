@@ -24,7 +24,8 @@ RelevanceLayers = Literal["all_conv", "res<=128"]
 Rounding = Literal["round", "+127.5", "+128"]
 ClipPreprocess = Literal["clip_normalised", "raw_box"]
 Precision = Literal["full", "tf32", "half"]
-Rule = Literal["paper", "agreement", "effect"]
+Rule = Literal["paper", "agreement", "effect"]  # scores of single channels
+SelectionRule = Literal["paper", "agreement", "effect", "pursuit"]  # pursuit chooses channels together
 
 Count = Annotated[int, Field(ge=1)]
 # settings that several stages share, described once
@@ -66,7 +67,10 @@ ImageBatch = Annotated[int, Field(ge=1, description="Images at a time. It change
 LatentsPerShard = Annotated[
     int, Field(ge=1, description="Latents per shard.", json_schema_extra=parameter("latents_per_shard"))
 ]
-NumChannels = Annotated[int | None, Field(ge=1, description="Move this many of the most relevant channels.")]
+NumChannels = Annotated[
+    int | None,
+    Field(ge=1, description="Move this many of the most relevant channels; with rule pursuit at most so many."),
+]
 ClipWeight = Annotated[float, Field(ge=0, description="Weight of the CLIP distance to the target text.")]
 DirectionWeight = Annotated[float, Field(ge=0, description="Weight of the directional CLIP loss.")]
 IdentityWeight = Annotated[float, Field(ge=0, description="Weight of the identity loss.")]
@@ -274,10 +278,11 @@ class StyleDirectionsConfig(StageConfig):
         description="Move every channel of at least this absolute relevance. By default their number decides.",
     )
     num_channels: NumChannels = None
-    rule: Rule = Field(
+    rule: SelectionRule = Field(
         default="paper",
-        description="Score of a channel. paper: relevance of the unit mean direction, as published; agreement: "
-        "times its agreement across images, the mean relevance; effect: relevance times the fourth root of its effect.",
+        description="Which channels. By score, paper: relevance of the unit mean direction, as published; agreement: "
+        "times its agreement across images, the mean relevance; effect: relevance times the fourth root of its effect. "
+        "pursuit: the few that together make the text direction, as many as it takes; for several wishes at once.",
     )
     templates: Templates = "imagenet_79"
     guard: Literal["error", "zeros"] = Field(

@@ -5,15 +5,19 @@ from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
-from kernels import normalize_relevance, relevance, select_channels, threshold_for_count
-from pipeline.config import Rule
+from kernels import matching_pursuit, normalize_relevance, relevance, select_channels, threshold_for_count
+from pipeline.config import SelectionRule
 from pipeline.directions.score import channel_score
 from pipeline.directions.table import ChannelTable
 
 Guard = Literal["error", "zeros"]
+# Of pursuit; docs/decisions/2026-11-27-pursuit.md has the study.
+SMALLEST_GAIN = 0.1  # of what the first channel explains
+TWIN_COSINE = 0.8  # channels that agree so far are parts of one change
+MAX_GROUPS = 32
 
 
 @dataclass(frozen=True)
@@ -40,8 +44,8 @@ def compute_style_direction(
     text_direction: Float[Tensor, "d"],
     *,
     relevance_threshold: float | None = None,
-    num_channels: int = 20,
-    rule: Rule = "paper",
+    num_channels: int | None = 20,
+    rule: SelectionRule = "paper",
     guard: Guard = "error",
 ) -> StyleDirection:
     """``ds_c = S_c sigma_c / max|S|`` of the kept; the paper's score S is R_c = <direction_c, text_direction>.
@@ -51,24 +55,60 @@ def compute_style_direction(
         text_direction: unit vector from neutral to target text.
         relevance_threshold: the paper's beta, keeps ``|R_c| >= beta``; None keeps the ``num_channels`` of largest
             ``|S_c|`` and, by the paper's rule, every channel that ties with the last of them.
-        num_channels: used where no threshold is given.
-        rule: see ``channel_score``.
+        num_channels: used where no threshold is given. Pursuit finds the number; there it is the most that are taken
+            (a channel with its twins counts once), and None sets no bound.
+        rule: see ``channel_score``; ``pursuit`` is no score of single channels but ``matching_pursuit`` among those
+            that pass the threshold, with S its coefficients.
         guard: what comes of a threshold that no channel reaches: an error, or with ``zeros`` a direction without
             channels, which moves nothing. (The published code divides by zero there.)
     Raises:
         ValueError: if no channel passes the threshold, or the rule needs effects and the table has none.
     """
     found = relevance(channels.direction, text_direction)
+    if rule == "pursuit":
+        return _pursue(channels, text_direction, found, relevance_threshold, num_channels, guard)
     score = channel_score(
         channels.direction, text_direction, rule=rule, agreement=channels.agreement, effect=channels.effect
     )
     if guard == "zeros" and relevance_threshold is not None and not bool((found.abs() >= relevance_threshold).any()):
-        none = np.zeros(0, np.float32)
-        return StyleDirection(none.astype(np.int64), none, none, relevance_threshold, float(found.abs().max()))
+        return _no_direction(found, relevance_threshold)
     if relevance_threshold is None:
-        keep = select_channels(score, threshold_for_count(score, num_channels))
+        keep = select_channels(score, threshold_for_count(score, num_channels or MAX_GROUPS))
     else:
         keep = select_channels(found, relevance_threshold)
+    return _direction(channels, found, score, keep, relevance_threshold)
+
+
+def _pursue(
+    channels: ChannelTable,
+    text_direction: Float[Tensor, "d"],
+    found: Float[Tensor, "c"],
+    relevance_threshold: float | None,
+    num_channels: int | None,
+    guard: Guard,
+) -> StyleDirection:
+    directions = channels.direction
+    if relevance_threshold is not None:
+        if guard == "zeros" and not bool((found.abs() >= relevance_threshold).any()):
+            return _no_direction(found, relevance_threshold)
+        directions = directions * select_channels(found, relevance_threshold)[:, None]
+    coefficients = matching_pursuit(
+        directions,
+        text_direction,
+        smallest_gain=SMALLEST_GAIN,
+        twin_cosine=TWIN_COSINE,
+        max_groups=min(num_channels or MAX_GROUPS, MAX_GROUPS),
+    )
+    return _direction(channels, found, coefficients, coefficients != 0, relevance_threshold)
+
+
+def _direction(
+    channels: ChannelTable,
+    found: Float[Tensor, "c"],
+    score: Float[Tensor, "c"],
+    keep: Bool[Tensor, "c"],
+    relevance_threshold: float | None,
+) -> StyleDirection:
     value = normalize_relevance(score, keep) * channels.std
     rows = torch.nonzero(keep).flatten()
     smallest = float(found[rows].abs().min())
@@ -79,3 +119,8 @@ def compute_style_direction(
         threshold=smallest if relevance_threshold is None else relevance_threshold,
         max_relevance=float(found.abs().max()),
     )
+
+
+def _no_direction(found: Float[Tensor, "c"], threshold: float) -> StyleDirection:
+    none = np.zeros(0, np.float32)
+    return StyleDirection(none.astype(np.int64), none, none, threshold, float(found.abs().max()))

@@ -83,7 +83,9 @@ def _direct(
         status="failed",
         error=None,
     )
-    count = prompt.num_channels or config.num_channels or pack.description.num_channels
+    count = prompt.num_channels or config.num_channels
+    if count is None and config.rule != "pursuit":
+        count = pack.description.num_channels
     threshold = prompt.relevance_threshold
     if threshold is None and prompt.num_channels is None:
         threshold = config.relevance_threshold

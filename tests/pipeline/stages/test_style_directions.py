@@ -99,3 +99,43 @@ def test_compute_style_direction_agreement_rule_is_the_mean_of_every_images_rele
     found = compute_style_direction(table, TEXT, num_channels=4, rule="agreement")
     expected = (unit @ TEXT).mean(dim=1)
     np.testing.assert_allclose(found.value, expected / expected.abs().max() * table.std, rtol=1e-4)
+
+
+def test_compute_style_direction_pursuit_finds_the_channels_of_a_sum_and_their_number():
+    found = compute_style_direction(hand_table(), TEXT, num_channels=None, rule="pursuit")
+    assert found.rows.tolist() == [0, 1]  # the third explains 0.01 / 0.36 of what the first does
+    np.testing.assert_allclose(found.value, [2.0, 0.5 * -0.8], rtol=1e-6)
+
+
+def test_compute_style_direction_pursuit_passes_over_neighbours_of_a_channel_that_it_took():
+    table = hand_table()
+    near = table.direction.clone()
+    near[1] = torch.nn.functional.normalize(table.direction[0] + 0.9 * table.direction[3 - 1], dim=0)
+    text = torch.nn.functional.normalize(table.direction[0] - 0.5 * table.direction[1], dim=0)
+    both = replace(table, direction=torch.stack([*near[:3], table.direction[1]]))
+    by_relevance = compute_style_direction(both, text, num_channels=2)
+    by_pursuit = compute_style_direction(both, text, num_channels=None, rule="pursuit")
+    assert by_relevance.rows.tolist() == [0, 1]
+    assert by_pursuit.rows.tolist() == [0, 3]
+    np.testing.assert_allclose(by_pursuit.value, [2.0, 9.0 * -0.5], rtol=1e-5)
+
+
+def test_compute_style_direction_pursuit_keeps_within_threshold_and_count():
+    within = compute_style_direction(hand_table(), TEXT, relevance_threshold=0.5, num_channels=None, rule="pursuit")
+    first = compute_style_direction(hand_table(), TEXT, num_channels=1, rule="pursuit")
+    assert within.rows.tolist() == first.rows.tolist() == [0]
+    none = compute_style_direction(
+        hand_table(), TEXT, relevance_threshold=0.9, num_channels=None, rule="pursuit", guard="zeros"
+    )
+    assert len(none.rows) == 0
+
+
+def test_run_style_directions_pursuit_is_not_bound_by_the_packs_channel_count(tiny_pack: Pack, run_store: Store):
+    config = StyleDirectionsConfig(templates="none", rule="pursuit")
+    run_style_directions_shard(
+        config, run_store, tiny_pack, 0, prompts=check_prompts(PROMPT_ROWS[:1]), channels=hand_table()
+    )
+    text = torch.tensor(storage.read_table(run_store, "prompts/part-00000.parquet")["text_direction"][0].as_py())
+    expected = compute_style_direction(hand_table(), text, num_channels=None, rule="pursuit")
+    table = storage.read_table(run_store, "style_directions/part-00000.parquet")
+    np.testing.assert_allclose(table["value"].to_numpy(), expected.value, rtol=1e-5)
