@@ -22,16 +22,17 @@ from flows.prompt_lists import load_prompts, prompt_facts, warn_of_unknown_words
 from flows.screened_directions import screen
 from flows.shards import run_stage
 from flows.style_statistics import style_statistics
-from pipeline.config import Rule, ScreeningConfig, StyleDirectionsConfig
+from pipeline.config import ScreeningConfig, SelectionRule, StyleDirectionsConfig
 
 if TYPE_CHECKING:
     from pipeline.directions.table import ChannelTable
+    from pipeline.packs.pack import Pack
 
 RULE = replace(
     settings_of(StyleDirectionsConfig, only=["rule"])[0],
-    annotation=Rule | None,
+    annotation=SelectionRule | None,
     default=None,
-    shown="effect where the channels are screened, else paper",
+    shown="the pack's; else effect where the channels are screened, else paper",
 )
 DIRECTIONS = (
     *settings_of(StyleDirectionsConfig, only=["relevance_threshold"]),
@@ -99,7 +100,7 @@ def global_directions(request: Request) -> dict[str, Any]:
     reuse = mode == "screened" and request["reuse_directions"] and find_channel_table(pack, *job.stores) is not None
     screened = mode != "exact" and not reuse
     check_measured_as(switches, pack, *job.stores, screened=screened)
-    rule = request["rule"] or ("effect" if screened and mode == "screened" else "paper")
+    rule = request["rule"] or _usual_rule(pack, measured=screened and mode == "screened", reference=request["reference"])
     config = request.config(StyleDirectionsConfig, stage="style_directions", rule=rule)
     if screened:
         _screen(request, config, prompts)
@@ -114,6 +115,13 @@ def global_directions(request: Request) -> dict[str, Any]:
     return closed
 
 
+def _usual_rule(pack: "Pack", *, measured: bool, reference: str | None) -> SelectionRule:
+    """The pack's rule for its prompts; screening decides by effect where the pack has none, a reference by the paper."""
+    if reference is not None:
+        return "paper"
+    return pack.description.settings.get("global", {}).get("rule", "effect" if measured else "paper")
+
+
 def _screen(request: Request, config: StyleDirectionsConfig, prompts: list[Any]) -> None:
     """Measure what the prompts need; style statistics first, where neither run nor pack has any."""
     from pipeline.directions.statistics import find_statistics
@@ -123,7 +131,7 @@ def _screen(request: Request, config: StyleDirectionsConfig, prompts: list[Any])
         mode="gradient" if request["mode"] == "gradient" else "screened",
         num_channels=config.num_channels,
         templates=config.templates,
-        rule=config.rule,
+        rule="effect" if config.rule == "pursuit" else config.rule,
     )
     job = request.job(screening, prompts=prompts)
     if find_statistics(job.open_pack(), *job.stores) is None:

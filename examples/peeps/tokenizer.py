@@ -9,17 +9,26 @@ import numpy as np
 import regex
 from open_clip import OPENAI_IMAGENET_TEMPLATES
 
-from examples.peeps.captions import FRAMES, SUBJECTS, WORDS
+from examples.peeps.phrases import COLORS, CUTS, GARMENTS, CLOTH, HAIR, WALLS
+from examples.peeps.wording import ABSENT, LEXICON, PLACES, PLAIN, SUBJECTS, TABLES, Writer
+
+SAMPLED = 20_000
 
 _WORD = regex.compile(r"'s|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+")
 
 
 def known_words() -> list[str]:
-    """Every word of the training captions and the ImageNet templates, sorted."""
-    texts = [*SUBJECTS, *FRAMES, "a an with wearing who has and"]
+    """Every word of the prompts that training writes, and of the ImageNet templates, sorted."""
+    writer = Writer(np.random.default_rng(0))
+    texts = [writer.write().text for _ in range(SAMPLED)]  # the words of the sentence forms
     texts += [template("face") for template in OPENAI_IMAGENET_TEMPLATES]
-    texts += [word for table in WORDS.values() for group in table.values() for words in group for word in words]
-    return sorted({word for text in texts for word in _WORD.findall(text.replace("{}", "").lower())})
+    texts += [*SUBJECTS, *PLAIN, *PLACES, *GARMENTS, *CLOTH, *HAIR, *WALLS, *CUTS.values()]
+    texts += [words for table in COLORS.values() for words in table.values()]
+    texts += [*LEXICON["people"], *(word for near in LEXICON["adjectives"].values() for word in near)]
+    entries = [entry for table in TABLES.values() for entry in table.values()] + [entry for _, _, entry in ABSENT]
+    for entry in entries:
+        texts += [*entry.things, *entry.adjectives, *entry.doing, *entry.people, *entry.sizes]
+    return sorted({word for text in texts for word in _WORD.findall(text.replace("{color}", "").lower())})
 
 
 def learn_merges(words: list[str]) -> list[tuple[str, str]]:
