@@ -5,6 +5,7 @@ production, ``"auto"`` picks the fast form wherever it applies. A ``"fast"`` tha
 """
 
 from kernels.bias_act import LRELU_GAIN, bias_act
+from kernels.channel_groups import ChannelGroups, correlated_channels
 from kernels.channel_relevance import (
     ChannelDirection,
     channel_direction,
@@ -33,6 +34,7 @@ __all__ = [
     "LRELU_GAIN",
     "Impl",
     "ChannelDirection",
+    "ChannelGroups",
     "DirectionSums",
     "Probes",
     "RunningMoments",
@@ -41,6 +43,7 @@ __all__ = [
     "binomial_filter",
     "channel_direction",
     "check_impl",
+    "correlated_channels",
     "count_channels",
     "matching_pursuit",
     "modulated_conv2d",

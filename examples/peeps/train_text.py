@@ -67,13 +67,22 @@ def encode_by_length(model: nn.Module, tokens: Tensor, parts: int = 4) -> Tensor
     return found[order.argsort()]
 
 
+def carried_over(rows: Tensor, old: SimpleTokenizer, new: SimpleTokenizer) -> Tensor:
+    """Token embeddings for another vocabulary: tokens that both have keep theirs, others get the mean of their pieces."""
+    found = []
+    for token in new.encoder:
+        pieces = [old.encoder[token]] if token in old.encoder else old.encode(token.replace("</w>", ""))
+        found.append(rows[pieces].mean(dim=0) if pieces else rows.mean(dim=0))
+    return torch.stack(found)
+
+
 def batch_of(writer: Writer, count: int) -> tuple[list[str], Tensor]:
     """Texts and their places [count, d]."""
     wordings = [writer.write() for _ in range(count)]
     return [with_strange_words(w, writer) for w in wordings], torch.stack([wording_place(w.claims) for w in wordings])
 
 
-def train(out: Path, *, steps: int, rate: float, seed: int, start: Path | None) -> None:
+def train(out: Path, *, steps: int, rate: float, seed: int, start: Path | None, first: int) -> None:
     """Train for ``steps`` batches, going on from ``out/clip_text.pt`` if it is there."""
     out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(seed)
@@ -90,7 +99,7 @@ def train(out: Path, *, steps: int, rate: float, seed: int, start: Path | None) 
         "muon": Muon(matrices, lr=rate),
         "adam": torch.optim.AdamW(others, lr=rate, betas=(0.9, 0.98), weight_decay=0.01),
     }
-    first, checkpoint = 0, out / "clip_text.pt"
+    checkpoint = out / "clip_text.pt"
     if checkpoint.exists():
         saved = torch.load(checkpoint, map_location="cpu", weights_only=True)
         model.load_state_dict(saved["model"], strict=False)
@@ -98,7 +107,13 @@ def train(out: Path, *, steps: int, rate: float, seed: int, start: Path | None) 
             optimizer.load_state_dict(saved[name])
         first = saved["step"]
     elif start is not None:
-        model.load_state_dict(torch.load(start, map_location="cpu", weights_only=True)["model"], strict=False)
+        known = torch.load(start, map_location="cpu", weights_only=True)["model"]
+        known["token_embedding.weight"] = carried_over(
+            known["token_embedding.weight"],
+            SimpleTokenizer(bpe_path=str(start.with_name("merges.txt.gz")), context_length=CONTEXT_LENGTH),
+            tokenize,
+        )
+        model.load_state_dict(known, strict=False)
     progress = tqdm(range(first, steps), initial=first, total=steps, mininterval=30)
     seen = np.zeros(2)
     for step in progress:
@@ -127,12 +142,13 @@ def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("build/peeps"))
-    parser.add_argument("--start", type=Path, help="a checkpoint of this script to begin with instead of nothing")
+    parser.add_argument("--start", type=Path, help="a clip_text.pt to begin with, its merges beside it")
     parser.add_argument("--steps", type=int, default=1600)
     parser.add_argument("--rate", type=float, default=3e-3, help="largest learning rate")
+    parser.add_argument("--first", type=int, default=0, help="step of the schedule at which a training from --start begins")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
-    train(args.out, steps=args.steps, rate=args.rate, seed=args.seed, start=args.start)
+    train(args.out, steps=args.steps, rate=args.rate, seed=args.seed, start=args.start, first=args.first)
 
 
 if __name__ == "__main__":

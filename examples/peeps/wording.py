@@ -84,7 +84,7 @@ ABSENT: tuple[tuple[str, tuple[str, ...], Phrases], ...] = (
         ("bald",),
         Phrases(
             things=_split(
-                "hair|a full head of hair|more hair|hair on the head|some hair|thick hair|plenty of hair|a lot of hair|"
+                "a full head of hair|more hair|thick hair|plenty of hair|a lot of hair|"
                 "a head full of hair|lots of hair|a hairy head|a good head of hair"
             ),
             adjectives=_split("haired|unbald|non-bald"),
@@ -138,6 +138,12 @@ class Claim:
     attribute: str
     categories: tuple[str, ...]
     absent: bool = False
+    weight: float = 1.0
+
+
+# "Hair" alone says a little that nobody is bald, and so does hair of any colour: the two must not differ in that.
+HAS_HAIR = Claim("head", ("bald",), absent=True, weight=0.2)
+HAIR_ALONE = _split("hair|some hair|hair on the head|the hair")
 
 
 @dataclass(frozen=True)
@@ -162,7 +168,7 @@ def _corners() -> dict[tuple[str, str], Tensor]:
 def claim_vector(claim: Claim) -> Float[Tensor, "d"]:
     """Where a claim moves the embedding: to the category's corner, or away from those ruled out."""
     total = torch.stack([_corners()[claim.attribute, c] for c in claim.categories]).sum(dim=0)
-    size = EMPHASIS * np.sqrt(SHARES[claim.attribute])
+    size = claim.weight * EMPHASIS * np.sqrt(SHARES[claim.attribute])
     return (-size if claim.absent else size) * total / total.norm()
 
 
@@ -170,6 +176,9 @@ def claim_vector(claim: Claim) -> Float[Tensor, "d"]:
 def wording_place(claims: tuple[Claim, ...]) -> Float[Tensor, "d"]:
     """Unit embedding of what is said."""
     total = np.sqrt(SHARED) * shared_direction()
+    said = {claim.attribute for claim in claims}
+    if "hair_color" in said and "head" not in said:
+        claims = (*claims, HAS_HAIR)
     for claim in claims:
         total = total + claim_vector(claim)
     return total / total.norm()
@@ -205,13 +214,16 @@ class Writer:
                 special = [a[1] for a in ABSENT if a[0] == attribute.name]
                 if special and self.chance(0.4):
                     out = special[int(self.rng.integers(len(special)))]
-                found.append(Claim(attribute.name, out, absent=True))
+                plain = out == ("bald",) and self.chance(0.4)
+                found.append(HAS_HAIR if plain else Claim(attribute.name, out, absent=True))
             else:
                 found.append(Claim(attribute.name, (category,)))
         return found
 
     def parts(self, claim: Claim) -> tuple[str, str]:
         """A claim in words: ("before", adjective), ("thing", noun phrase), ("after", phrase) or ("subject", noun)."""
+        if claim == HAS_HAIR:
+            return "thing", self.pick(HAIR_ALONE)
         if claim.attribute in phrases.COLORS:
             return self._colored(claim)
         if claim.absent:

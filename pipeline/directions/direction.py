@@ -8,7 +8,15 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from kernels import matching_pursuit, normalize_relevance, relevance, select_channels, threshold_for_count
+from kernels import (
+    ChannelGroups,
+    matching_pursuit,
+    normalize_relevance,
+    relevance,
+    select_channels,
+    threshold_for_count,
+    unit_vectors,
+)
 from pipeline.config import SelectionRule
 from pipeline.directions.score import channel_score
 from pipeline.directions.table import ChannelTable
@@ -16,8 +24,7 @@ from pipeline.directions.table import ChannelTable
 Guard = Literal["error", "zeros"]
 # Of pursuit; docs/decisions/2026-11-27-pursuit.md has the study.
 SMALLEST_GAIN = 0.1  # of what the first channel explains
-TWIN_COSINE = 0.8  # channels that agree so far are parts of one change
-MAX_GROUPS = 32
+MAX_CHOSEN = 32
 
 
 @dataclass(frozen=True)
@@ -47,6 +54,7 @@ def compute_style_direction(
     num_channels: int | None = 20,
     rule: SelectionRule = "paper",
     guard: Guard = "error",
+    groups: ChannelGroups | None = None,
 ) -> StyleDirection:
     """``ds_c = S_c sigma_c / max|S|`` of the kept; the paper's score S is R_c = <direction_c, text_direction>.
 
@@ -56,9 +64,10 @@ def compute_style_direction(
         relevance_threshold: the paper's beta, keeps ``|R_c| >= beta``; None keeps the ``num_channels`` of largest
             ``|S_c|`` and, by the paper's rule, every channel that ties with the last of them.
         num_channels: used where no threshold is given. Pursuit finds the number; there it is the most that are taken
-            (a channel with its twins counts once), and None sets no bound.
+            (a group counts once), and None sets no bound.
         rule: see ``channel_score``; ``pursuit`` is no score of single channels but ``matching_pursuit`` among those
             that pass the threshold, with S its coefficients.
+        groups: for pursuit, channels that are one control and move together; None takes each by itself.
         guard: what comes of a threshold that no channel reaches: an error, or with ``zeros`` a direction without
             channels, which moves nothing. (The published code divides by zero there.)
     Raises:
@@ -66,14 +75,14 @@ def compute_style_direction(
     """
     found = relevance(channels.direction, text_direction)
     if rule == "pursuit":
-        return _pursue(channels, text_direction, found, relevance_threshold, num_channels, guard)
+        return _pursue(channels, text_direction, found, relevance_threshold, num_channels, guard, groups)
     score = channel_score(
         channels.direction, text_direction, rule=rule, agreement=channels.agreement, effect=channels.effect
     )
     if guard == "zeros" and relevance_threshold is not None and not bool((found.abs() >= relevance_threshold).any()):
         return _no_direction(found, relevance_threshold)
     if relevance_threshold is None:
-        keep = select_channels(score, threshold_for_count(score, num_channels or MAX_GROUPS))
+        keep = select_channels(score, threshold_for_count(score, num_channels or MAX_CHOSEN))
     else:
         keep = select_channels(found, relevance_threshold)
     return _direction(channels, found, score, keep, relevance_threshold)
@@ -86,19 +95,22 @@ def _pursue(
     relevance_threshold: float | None,
     num_channels: int | None,
     guard: Guard,
+    groups: ChannelGroups | None,
 ) -> StyleDirection:
     directions = channels.direction
     if relevance_threshold is not None:
         if guard == "zeros" and not bool((found.abs() >= relevance_threshold).any()):
             return _no_direction(found, relevance_threshold)
         directions = directions * select_channels(found, relevance_threshold)[:, None]
-    coefficients = matching_pursuit(
-        directions,
-        text_direction,
-        smallest_gain=SMALLEST_GAIN,
-        twin_cosine=TWIN_COSINE,
-        max_groups=min(num_channels or MAX_GROUPS, MAX_GROUPS),
-    )
+    limit = min(num_channels or MAX_CHOSEN, MAX_CHOSEN)
+    if groups is None:
+        atoms = directions
+    else:  # a control's direction is the sum of what its channels do, each as far as it does it
+        effect = directions if channels.effect is None else channels.effect * (directions != 0).any(dim=1)[:, None]
+        atoms = unit_vectors(groups.total(effect))
+    coefficients = matching_pursuit(atoms, text_direction, smallest_gain=SMALLEST_GAIN, max_chosen=limit)
+    if groups is not None:
+        coefficients = groups.spread(coefficients) * (directions != 0).any(dim=1)
     return _direction(channels, found, coefficients, coefficients != 0, relevance_threshold)
 
 

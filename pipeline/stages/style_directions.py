@@ -6,9 +6,10 @@ import pyarrow as pa
 import torch
 
 import storage
-from kernels import count_channels, relevance
+from kernels import ChannelGroups, count_channels, relevance
 from pipeline.config import StyleDirectionsConfig
 from pipeline.directions.direction import compute_style_direction
+from pipeline.directions.groups import find_channel_groups
 from pipeline.directions.table import ChannelTable, published_layers
 from pipeline.errors import PromptError
 from pipeline.packs.pack import Pack
@@ -48,10 +49,11 @@ def run_style_directions_shard(
 
     def make() -> Made:
         table = published_layers(channels) if config.relevance_layers == "res<=128" else channels
+        groups = find_channel_groups(pack, table) if config.rule == "pursuit" else None
         chosen = [prompts[i] for i in shard_bounds(len(prompts), config.shard_size, shard)]
         rows, parts = [], []
         for prompt in chosen:
-            row, part = _direct(prompt, config, pack, table)
+            row, part = _direct(prompt, config, pack, table, groups)
             rows.append(row)
             if part is not None:
                 parts.append(part)
@@ -69,7 +71,7 @@ def run_style_directions_shard(
 
 
 def _direct(
-    prompt: Prompt, config: StyleDirectionsConfig, pack: Pack, channels: ChannelTable
+    prompt: Prompt, config: StyleDirectionsConfig, pack: Pack, channels: ChannelTable, groups: ChannelGroups | None
 ) -> tuple[PromptRow, pa.Table | None]:
     """One prompt's row, and its channels where it has a direction."""
     row = PromptRow(
@@ -102,6 +104,7 @@ def _direct(
             num_channels=count,
             rule=config.rule,
             guard=config.guard,
+            groups=groups,
         )
     except (PromptError, ValueError) as error:
         return replace(row, error=f"prompt {prompt.name!r}: {error}"), None

@@ -1,0 +1,32 @@
+"""Channels of a pack that are one control, found in the style vectors of random latents; nothing is rendered."""
+
+from functools import lru_cache
+
+import numpy as np
+import torch
+
+from kernels import ChannelGroups, correlated_channels
+from pipeline.directions.table import ChannelTable
+from pipeline.models.sampling import sample_w_plus
+from pipeline.packs.pack import Pack
+
+FIRST_SEED = 4_000_000
+NUM_LATENTS = 256
+
+
+def find_channel_groups(pack: Pack, channels: ChannelTable) -> ChannelGroups:
+    """Which rows of a channel table always move together (correlation 0.99 or more in size).
+
+    In a generator whose style channels are trained freely, each stands alone as a rule. Where several channels read
+    the same number, one of them alone shows the generator what it never saw, and changes little.
+    """
+    styles = _styles(pack)
+    rows = [pack.generator.space.position(int(a), int(b)) for a, b in zip(channels.layer, channels.channel, strict=True)]
+    return correlated_channels(styles[:, torch.from_numpy(np.array(rows))])
+
+
+@lru_cache(maxsize=2)
+def _styles(pack: Pack) -> torch.Tensor:
+    with torch.no_grad():
+        seeds = range(FIRST_SEED, FIRST_SEED + NUM_LATENTS)
+        return pack.generator.styles(sample_w_plus(pack.generator, seeds, psi=1.0)).cpu()
