@@ -100,7 +100,9 @@ def global_directions(request: Request) -> dict[str, Any]:
     reuse = mode == "screened" and request["reuse_directions"] and find_channel_table(pack, *job.stores) is not None
     screened = mode != "exact" and not reuse
     check_measured_as(switches, pack, *job.stores, screened=screened)
-    rule = request["rule"] or _usual_rule(pack, measured=screened and mode == "screened", reference=request["reference"])
+    rule = request["rule"] or _usual_rule(
+        pack, measured=screened and mode == "screened", reference=request["reference"]
+    )
     config = request.config(StyleDirectionsConfig, stage="style_directions", rule=rule)
     if screened:
         _screen(request, config, prompts)
@@ -116,7 +118,7 @@ def global_directions(request: Request) -> dict[str, Any]:
 
 
 def _usual_rule(pack: "Pack", *, measured: bool, reference: str | None) -> SelectionRule:
-    """The pack's rule for its prompts; screening decides by effect where the pack has none, a reference by the paper."""
+    """The pack's rule; where it has none, screening decides by effect. A reference decides by the paper."""
     if reference is not None:
         return "paper"
     return pack.description.settings.get("global", {}).get("rule", "effect" if measured else "paper")

@@ -9,9 +9,10 @@ from torch import Tensor
 
 from examples.peeps.captions import WORDS, visible_labels
 from examples.peeps.domain import ATTRIBUTES, category_edges, w_block
+from examples.peeps.free_wording import default_direction, move, render
 from examples.peeps.judge import judge, read_labels
 from examples.peeps.render import draw, sample_split
-from pipeline.directions.direction import compute_style_direction
+from examples.peeps.wishes import FreePrompt, judge_wishes, parse_wishes, read_free_prompts
 from pipeline.directions.table import load_channel_table
 from pipeline.models.sampling import sample_w_plus
 from pipeline.packs.pack import DIRECTIONS_FILE, PACK_FILE, Pack, load_pack
@@ -98,11 +99,7 @@ def test_pack_directions_were_measured_on_this_generator_and_clip(pack: Pack):
 def test_shipped_prompt_shows_what_it_asks_for_and_keeps_the_rest(pack: Pack, styles: Tensor, prompt: Prompt):
     channels = load_channel_table(pack)
     text = pack.clip.text_direction(prompt.target, prompt.neutral, templates("imagenet_79"))
-    found = compute_style_direction(channels, text, num_channels=pack.description.num_channels)
-    moved = styles.clone()
-    for row, value in zip(found.rows, found.value, strict=True):
-        position = pack.generator.space.position(int(channels.layer[row]), int(channels.channel[row]))
-        moved[:, position] += pack.description.strength * float(value)
+    moved = move(pack, channels, styles, default_direction(pack, channels, text), pack.description.strength)
     with torch.no_grad():
         before, after = pack.generator.render(styles), pack.generator.render(moved)
         gain = (pack.clip.encode_images(after) - pack.clip.encode_images(before)) @ pack.clip.encode_prompt(
@@ -115,6 +112,49 @@ def test_shipped_prompt_shows_what_it_asks_for_and_keeps_the_rest(pack: Pack, st
     assert verdict.hit.mean() >= 0.8
     assert verdict.kept.mean() >= 0.8
     assert gain.mean() > 0.05
+
+
+# A few of each kind in free wording; examples.peeps.evaluate measures the whole list.
+@pytest.mark.parametrize(
+    "prompt",
+    [p for p in read_free_prompts() if p.name in ("dreads", "green_jumper", "no_specs", "bald_beard", "angry_punk")],
+    ids=lambda p: p.name,
+)
+def test_prompts_in_free_wording_show_all_wishes_and_keep_the_rest(pack: Pack, styles: Tensor, prompt: FreePrompt):
+    before, after = edited(pack, styles, prompt.target, prompt.neutral)
+    verdict = judge_wishes(before, after, prompt.wishes)
+    assert verdict.hit.mean() >= 0.8
+    assert verdict.kept.mean() >= 0.9
+
+
+@pytest.mark.parametrize("neutral", ["a face", "a face with wrinkles"])
+def test_without_wrinkles_takes_them_from_those_who_have_them_and_gives_them_to_none(pack: Pack, neutral: str):
+    w = sample_w_plus(pack.generator, range(40), psi=0.7)
+    before, after = edited(pack, pack.generator.styles(w), "a face without wrinkles", neutral)
+    wrinkled = parse_wishes("expression=old")[0]
+    assert wrinkled.holds(before).sum() >= 3
+    assert not wrinkled.holds(after).any()
+    fresh = ~wrinkled.holds(before)
+    assert (before[fresh] == after[fresh])[:, 1].mean() > 0.95
+
+
+def edited(pack: Pack, styles: Tensor, target: str, neutral: str) -> tuple[np.ndarray, np.ndarray]:
+    """The oracle's labels before and after a global edit at the pack's defaults."""
+    channels = load_channel_table(pack)
+    text = pack.clip.text_direction(target, neutral, templates("imagenet_79"))
+    moved = move(pack, channels, styles, default_direction(pack, channels, text), pack.description.strength)
+    return read_labels(pack.oracle, render(pack, styles)), read_labels(pack.oracle, render(pack, moved))
+
+
+def test_opposite_texts_need_not_be_opposite_pictures(pack: Pack):
+    """No kind of eyewear is what "without" another one means: it would be put on."""
+    without = pack.clip.text_direction("a face without glasses", "a face", ("{}",))
+    for worn in ("sunglasses", "an eyepatch"):
+        assert float(without @ pack.clip.text_direction(f"a face with {worn}", "a face", ("{}",))) < 0.5
+
+
+def test_words_that_clip_never_saw_are_named(pack: Pack):
+    assert pack.clip.unknown_words("a person without a zeppelin and with spectacles") == ["zeppelin"]
 
 
 def test_oracle_reads_drawings_it_never_saw(pack: Pack):

@@ -17,11 +17,11 @@ from torch import Tensor
 
 import storage
 from examples.peeps import train_identity as identity
+from examples.peeps import train_images as images
 from examples.peeps import train_inverter as inverter
 from examples.peeps import train_oracle as oracle
 from examples.peeps.mapping import load_generator
 from examples.peeps.meaning import WIDTH
-from examples.peeps import train_images as images
 from examples.peeps.train_generator import CONFIG
 from pipeline.models.clip import CONFIG_FILE, MERGES_FILE, WEIGHTS_FILE
 from pipeline.packs.pack import (

@@ -14,13 +14,14 @@ from collections import Counter
 from pathlib import Path
 
 from examples.peeps import phrases
-from examples.peeps.phrases import Phrases
 
 LEXICON = Path(__file__).with_name("lexicon.json")
 NOTICE = (
-    "Words from WordNet 3.0, Copyright 2006 by Princeton University. All rights reserved. Permission to use, copy, modify "
+    "Words from WordNet 3.0, Copyright 2006 by Princeton University. All rights reserved. Permission to use, copy, "
+    "modify "
     "and distribute this software and database and its documentation for any purpose and without fee or royalty is "
-    "granted, provided that the copyright notice and statements appear on all copies; WordNet is provided 'as is', without "
+    "granted, provided that the copyright notice and statements appear on all copies; WordNet is provided 'as is', "
+    "without "
     "warranty. https://wordnet.princeton.edu/license-and-commercial-use"
 )
 PERSON, ARTIFACT = "18", "06"  # lexicographer files
@@ -36,20 +37,10 @@ SEEDS = {
     "neutral": ("calm#1",),
     "young": ("young#1",),
 }
-# Neighbours with another meaning in a drawing, or words of something else that is drawn.
-NOT_MEANT = set(
-    "black hot sore choleric bitter blue rueful pitiful gay good lucky fortunate new immature infant tender early little "
-    "sunny light gray grey hoary white-haired gray-haired grey-haired gray-headed grey-headed silver-haired past darkened "
-    "over-the-hill sunset mellow rejoicing tranquilized cold-eyed one-year-old two-year-old three-year-old four-year-old "
-    "five-year-old boyish boylike schoolboyish girlish schoolgirlish doddering doddery gaga senile tragic tragicomic "
-    "small golden open overt prosperous laughing blessed provoked aggravated vernal anile umbrageous jiggered astonied "
-    "halcyon debonair debonaire bittersweet emeritus grizzly hoar newborn infantile overage puppyish puppylike childly "
-    "tragicomical tragical doleful euphoric gaumless gormless pop-eyed goggle-eyed bug-eyed".split()
-)
 
 
 class WordNet:
-    """The part of WordNet that is read: first senses of nouns, neighbours of adjectives, and how often a word is used."""
+    """The part of WordNet that is read: senses of nouns, neighbours of adjectives, and how often a word is used."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -99,13 +90,11 @@ def near(net: WordNet, seed: str) -> list[str]:
 
 def spoken_for() -> set[str]:
     """Every word of the phrases: these say something, so none of them may be a filler."""
-    tables = (phrases.HEAD, phrases.EXPRESSION, phrases.FACIAL_HAIR, phrases.ACCESSORIES, phrases.SKIN)
     texts = [*phrases.GARMENTS, *phrases.CLOTH, *phrases.HAIR, *phrases.WALLS]
-    for table in tables:
+    for table in phrases.TABLES.values():
         for entry in table.values():
-            assert isinstance(entry, Phrases)
             texts += [*entry.things, *entry.adjectives, *entry.doing, *entry.people]
-    texts += [x for table in phrases.COLORS.values() for x in table.values()]
+    texts += [word for table in phrases.COLORS.values() for group in table.values() for word in group]
     return {w for text in texts for w in re.findall(r"[a-z]+", text)} | set(phrases.NOT_FILLERS)
 
 
@@ -115,9 +104,11 @@ def frequent(net: WordNet, file: str, kept: int, taken: set[str]) -> list[str]:
     found = [
         (net.uses[f"{word}%1"], word)
         for word, offsets in senses.items()
-        if word.isalpha() and len(word) > 2 and word not in taken and synsets[offsets[0]][1] == file and not any(
-            net.disowned(synsets[offset], word) for offset in offsets
-        )
+        if word.isalpha()
+        and len(word) > 2
+        and word not in taken
+        and synsets[offsets[0]][1] == file
+        and not any(net.disowned(synsets[offset], word) for offset in offsets)
     ]
     ordered = sorted(((n, w) for n, w in found if n >= FEWEST_USES), key=lambda x: (-x[0], x[1]))
     return [w for _, w in ordered[:kept]]
@@ -129,7 +120,9 @@ def main() -> None:
     parser.add_argument("--wordnet", type=Path, default=Path("/usr/share/wordnet"))
     args = parser.parse_args()
     net = WordNet(args.wordnet)
-    close = {name: sorted({w for s in seeds for w in near(net, s)} - NOT_MEANT) for name, seeds in SEEDS.items()}
+    close = {
+        name: sorted({w for s in seeds for w in near(net, s)} - phrases.NOT_MEANT) for name, seeds in SEEDS.items()
+    }
     taken = spoken_for() | {w for words in close.values() for text in words for w in text.split()}
     lexicon = {
         "notice": NOTICE,

@@ -9,8 +9,8 @@ import numpy as np
 import regex
 from open_clip import OPENAI_IMAGENET_TEMPLATES
 
-from examples.peeps.phrases import COLORS, CUTS, GARMENTS, CLOTH, HAIR, WALLS
-from examples.peeps.wording import ABSENT, HAIR_ALONE, LEXICON, PLACES, PLAIN, SUBJECTS, TABLES, Writer
+from examples.peeps.phrases import CLOTH, COLORS, CUTS, GARMENTS, HAIR, PLACES, PLAIN, SUBJECTS, TABLES, WALLS
+from examples.peeps.wording import ABSENT, HAIR_ALONE, LEXICON, Writer
 
 SAMPLED = 20_000
 
@@ -22,8 +22,8 @@ def known_words() -> list[str]:
     writer = Writer(np.random.default_rng(0))
     texts = [writer.write().text for _ in range(SAMPLED)]  # the words of the sentence forms
     texts += [template("face") for template in OPENAI_IMAGENET_TEMPLATES]
-    texts += [*SUBJECTS, *HAIR_ALONE, *PLAIN, *PLACES, *GARMENTS, *CLOTH, *HAIR, *WALLS, *CUTS.values()]
-    texts += [words for table in COLORS.values() for words in table.values()]
+    texts += [*SUBJECTS, *HAIR_ALONE, *PLAIN, *PLACES, *GARMENTS, *CLOTH, *HAIR, *WALLS]
+    texts += [words for table in (*COLORS.values(), CUTS) for group in table.values() for words in group]
     texts += [*LEXICON["people"], *(word for near in LEXICON["adjectives"].values() for word in near)]
     entries = [entry for table in TABLES.values() for entry in table.values()] + [entry for _, _, entry in ABSENT]
     for entry in entries:

@@ -27,7 +27,13 @@ from pipeline.pixels import from_rgb_arrays
 MEAN = (0.5, 0.5, 0.5)
 STD = (0.5, 0.5, 0.5)
 VISION = {"image_size": 112, "layers": 3, "width": 192, "head_width": 64, "patch_size": 16}
-TEXT = {"context_length": 8, "vocab_size": 8, "width": 64, "heads": 1, "layers": 1}  # stands in while images are trained
+TEXT = {
+    "context_length": 8,
+    "vocab_size": 8,
+    "width": 64,
+    "heads": 1,
+    "layers": 1,
+}  # stands in
 BATCH = 64
 WARMUP = 100
 SHARPNESS = 30.0  # scale of the logits
@@ -37,9 +43,7 @@ NAMED = 0.2  # weight of naming every attribute beside the cosine
 def naming_loss(embedded: Tensor, labels: Tensor) -> Tensor:
     """Mean cross-entropy of each attribute's category, by the inner products with the places of its categories."""
     _, corners = places()
-    losses = [
-        F.cross_entropy(SHARPNESS * embedded @ c.T, labels[:, i], ignore_index=-1) for i, c in enumerate(corners)
-    ]
+    losses = [F.cross_entropy(SHARPNESS * embedded @ c.T, labels[:, i], ignore_index=-1) for i, c in enumerate(corners)]
     return torch.stack(losses).mean()
 
 

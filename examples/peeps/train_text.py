@@ -21,10 +21,11 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from examples.peeps.captions import add_unknown_words
-from examples.peeps.meaning import SHARED, places
+from examples.peeps.claims import wording_place
+from examples.peeps.meaning import places
 from examples.peeps.muon import Muon
 from examples.peeps.tokenizer import write_merges
-from examples.peeps.wording import LEXICON, Wording, Writer, wording_place
+from examples.peeps.wording import LEXICON, Wording, Writer
 from pipeline.models.clip import encode_tokens
 
 CONTEXT_LENGTH = 64
@@ -68,7 +69,7 @@ def encode_by_length(model: nn.Module, tokens: Tensor, parts: int = 4) -> Tensor
 
 
 def carried_over(rows: Tensor, old: SimpleTokenizer, new: SimpleTokenizer) -> Tensor:
-    """Token embeddings for another vocabulary: tokens that both have keep theirs, others get the mean of their pieces."""
+    """Token embeddings for another vocabulary: common tokens keep theirs, others get the mean of their pieces."""
     found = []
     for token in new.encoder:
         pieces = [old.encoder[token]] if token in old.encoder else old.encode(token.replace("</w>", ""))
@@ -145,7 +146,7 @@ def main() -> None:
     parser.add_argument("--start", type=Path, help="a clip_text.pt to begin with, its merges beside it")
     parser.add_argument("--steps", type=int, default=1600)
     parser.add_argument("--rate", type=float, default=3e-3, help="largest learning rate")
-    parser.add_argument("--first", type=int, default=0, help="step of the schedule at which a training from --start begins")
+    parser.add_argument("--first", type=int, default=0, help="where in the schedule to begin with --start")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     train(args.out, steps=args.steps, rate=args.rate, seed=args.seed, start=args.start, first=args.first)

@@ -7,28 +7,18 @@ without articles and commas, as descriptions, lists of words and wishes ("remove
 import json
 import re
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import cache
 from pathlib import Path
 
 import numpy as np
-import torch
-from jaxtyping import Float
 from open_clip import OPENAI_IMAGENET_TEMPLATES
-from torch import Tensor
 
 from examples.peeps import phrases
-from examples.peeps.captions import FRAMES, HELD_OUT_TEMPLATES, HELD_OUT_WORDS
+from examples.peeps.captions import HELD_OUT_TEMPLATES, HELD_OUT_WORDS
+from examples.peeps.claims import HAS_HAIR, Claim
 from examples.peeps.domain import ATTRIBUTES, label_names
-from examples.peeps.meaning import EMPHASIS, SHARED, SHARES, places, shared_direction
-from examples.peeps.phrases import Phrases
+from examples.peeps.phrases import TABLES, Phrases
 
-TABLES = {
-    "head": phrases.HEAD,
-    "expression": phrases.EXPRESSION,
-    "facial_hair": phrases.FACIAL_HAIR,
-    "accessories": phrases.ACCESSORIES,
-    "skin": phrases.SKIN,
-}
 COVERINGS = ("hat", "beanie", "hijab", "turban")
 # What "not X" rules out, where it is more than the category itself.
 RULED_OUT = {
@@ -93,56 +83,7 @@ ABSENT: tuple[tuple[str, tuple[str, ...], Phrases], ...] = (
     ("accessories", ("glasses", "sunglasses"), Phrases(adjectives=_split("glasses-free|non-spectacled"))),
 )
 
-SUBJECTS = _split(
-    "person|person|person|man|woman|guy|lady|face|face|portrait|somebody|someone|boy|girl|character|human|individual|"
-    "fellow|dude|chap|bloke|gentleman|kid|child|adult|male|female|people|men|women|he|she|friend|head|peep|avatar|"
-    "cartoon|figure|model|cartoon face|human face|human being|persons|folk|lad|gal|they|him|her|girls|boys|faces|"
-    "cartoon character|anybody|portrait of a man|portrait of a woman|face of a man|face of a woman|man's face|"
-    "woman's face|drawing of a man|picture of a person|drawing of a woman|photo of someone|pirate|sailor|king|queen|"
-    "businessman|hipster|nurse|grownup|cowboy|rapper|rock star|chef|teacher|doctor|biker|hippie|librarian|hero|villain"
-)
-NO_ARTICLE = frozenset("somebody someone people men women he she persons folk they him her girls boys faces anybody".split())
-PLAIN = _split(
-    "nice|tall|famous|beautiful|handsome|kind|real|ordinary|typical|single|unknown|cute|pretty|funny|thin|strong|rich|"
-    "poor|smart|good|simple|whole|elegant|stylish|cool|modern|normal|average|lovely|slim|fat|big|little|small|strange|"
-    "interesting|attractive|brave|lonely|busy|proud|certain|other|same|new"
-)
-PLACES = _split(
-    "in the street|at home|in a park|at work|outside|indoors|in the office|in a photo|looking at the camera|today|"
-    "from the front|in front of the camera|in high quality|on paper|in close-up|in the picture|facing the viewer|"
-    "in the city|on holiday|at a party|from a comic|in a drawing|this morning|in real life|standing there|posing|"
-    "sitting on a chair|at the beach|in the sun|now|please|for once|as well|too|in winter|in summer|again"
-)
-FILLED_FRAMES = (
-    *FRAMES,
-    "the {}",
-    "this {}",
-    "i want {}",
-    "show me {}",
-    "please draw {}",
-    "a drawing of {}",
-    "portrait of {}",
-    "illustration of {}",
-    "photo of {}",
-    "my {}",
-    "i see {}",
-    "that is {}",
-    "it is {}",
-)
 
-
-@dataclass(frozen=True)
-class Claim:
-    """What a wording says of one attribute: it shows a category, or it shows none of some."""
-
-    attribute: str
-    categories: tuple[str, ...]
-    absent: bool = False
-    weight: float = 1.0
-
-
-# "Hair" alone says a little that nobody is bald, and so does hair of any colour: the two must not differ in that.
-HAS_HAIR = Claim("head", ("bald",), absent=True, weight=0.2)
 HAIR_ALONE = _split("hair|some hair|hair on the head|the hair")
 
 
@@ -152,36 +93,6 @@ class Wording:
 
     text: str
     claims: tuple[Claim, ...]
-
-
-@cache
-def _corners() -> dict[tuple[str, str], Tensor]:
-    _, corners = places()
-    return {
-        (a.name, category): corners[i][j]
-        for i, a in enumerate(ATTRIBUTES)
-        for j, category in enumerate(a.categories)
-    }
-
-
-@lru_cache(maxsize=4096)
-def claim_vector(claim: Claim) -> Float[Tensor, "d"]:
-    """Where a claim moves the embedding: to the category's corner, or away from those ruled out."""
-    total = torch.stack([_corners()[claim.attribute, c] for c in claim.categories]).sum(dim=0)
-    size = claim.weight * EMPHASIS * np.sqrt(SHARES[claim.attribute])
-    return (-size if claim.absent else size) * total / total.norm()
-
-
-@lru_cache(maxsize=4096)
-def wording_place(claims: tuple[Claim, ...]) -> Float[Tensor, "d"]:
-    """Unit embedding of what is said."""
-    total = np.sqrt(SHARED) * shared_direction()
-    said = {claim.attribute for claim in claims}
-    if "hair_color" in said and "head" not in said:
-        claims = (*claims, HAS_HAIR)
-    for claim in claims:
-        total = total + claim_vector(claim)
-    return total / total.norm()
 
 
 class Writer:
@@ -200,7 +111,7 @@ class Writer:
 
     def claims(self) -> list[Claim]:
         """Zero to six claims, on different attributes but for a few that add what is not there."""
-        count = int(self.rng.choice([0, 1, 2, 3, 4, 5, 6], p=[0.08, 0.38, 0.22, 0.16, 0.1, 0.04, 0.02]))
+        count = int(self.rng.choice([0, 1, 2, 3, 4, 5, 6], p=[0.07, 0.34, 0.24, 0.18, 0.11, 0.04, 0.02]))
         weights = np.array([0.24, 0.22, 0.14, 0.12, 0.07, 0.08, 0.08, 0.05])
         numbers = self.rng.choice(len(ATTRIBUTES), size=count, replace=False, p=weights)
         found = []
@@ -214,7 +125,7 @@ class Writer:
                 special = [a[1] for a in ABSENT if a[0] == attribute.name]
                 if special and self.chance(0.4):
                     out = special[int(self.rng.integers(len(special)))]
-                plain = out == ("bald",) and self.chance(0.4)
+                plain = out == ("bald",) and self.chance(0.6)
                 found.append(HAS_HAIR if plain else Claim(attribute.name, out, absent=True))
             else:
                 found.append(Claim(attribute.name, (category,)))
@@ -271,37 +182,80 @@ class Writer:
         if set(claim.categories) == set(COVERINGS):
             entry = TABLES["head"]["hat"]
             return "after", self.pick(
-                ["without headgear", "with no headwear", "without anything on the head", "with nothing on the head",
-                 "not wearing anything on the head", "without a head covering", "wearing no headgear"]
+                [
+                    "without headgear",
+                    "with no headwear",
+                    "without anything on the head",
+                    "with nothing on the head",
+                    "not wearing anything on the head",
+                    "without a head covering",
+                    "wearing no headgear",
+                ]
             )
         things = tuple(t for t in entry.things if not t.startswith(("no ", "zero", "not ", "more ")))
         thing, bare = (t := self.pick(things)), _bare(t)
         if claim.categories[0] == "bald" or (entry.adjectives and self.chance(0.25)):
             word = self.pick(entry.adjectives)
-            form = self.pick(["not {}", "who is not {}", "who isn't {}", "that is not {}", "no longer {}", "not at all {}"])
+            form = self.pick(
+                ["not {}", "who is not {}", "who isn't {}", "that is not {}", "no longer {}", "not at all {}"]
+            )
             return "after", form.format(word)
         if entry.doing and self.chance(0.3):
             word = self.pick(tuple(d for d in entry.doing if not d.startswith("without")) or entry.doing)
-            return "after", self.pick(["not {}", "who is not {}", "who isn't {}", "without {}", "no longer {}"]).format(word)
+            return "after", self.pick(["not {}", "who is not {}", "who isn't {}", "without {}", "no longer {}"]).format(
+                word
+            )
         if entry.worn and self.chance(0.5):
             form = self.pick(
-                ["not wearing {t}", "who is not wearing {t}", "who isn't wearing {t}", "wearing no {b}",
-                 "who does not wear {t}", "who took off the {b}", "with the {b} off", "not in {t}", "who wears no {b}",
-                 "not wearing any {b}", "who doesn't wear {t}", "who never wears {t}", "no longer wearing {t}"]
+                [
+                    "not wearing {t}",
+                    "who is not wearing {t}",
+                    "who isn't wearing {t}",
+                    "wearing no {b}",
+                    "who does not wear {t}",
+                    "who took off the {b}",
+                    "with the {b} off",
+                    "not in {t}",
+                    "who wears no {b}",
+                    "not wearing any {b}",
+                    "who doesn't wear {t}",
+                    "who never wears {t}",
+                    "no longer wearing {t}",
+                ]
             )
             return "after", form.format(t=thing, b=bare)
         if self.chance(0.15):
             return "thing", f"no {bare}"
         form = self.pick(
-            ["without {t}", "without {t}", "without {t}", "without {b}", "with no {b}", "with no {b}", "without any {b}",
-             "who has no {b}", "lacking {t}", "not having {t}", "who does not have {t}", "who doesn't have {t}",
-             "minus the {b}", "free of {b}", "having no {b}", "with the {b} removed", "without the {b}",
-             "that has no {b}", "missing the {b}", "w/o {b}", "not with {t}", "but no {b}"]
+            [
+                "without {t}",
+                "without {t}",
+                "without {t}",
+                "without {b}",
+                "with no {b}",
+                "with no {b}",
+                "without any {b}",
+                "who has no {b}",
+                "lacking {t}",
+                "not having {t}",
+                "who does not have {t}",
+                "who doesn't have {t}",
+                "minus the {b}",
+                "free of {b}",
+                "having no {b}",
+                "with the {b} removed",
+                "without the {b}",
+                "that has no {b}",
+                "missing the {b}",
+                "w/o {b}",
+                "not with {t}",
+                "but no {b}",
+            ]
         )
         return "after", form.format(t=thing, b=bare)
 
     def _colored(self, claim: Claim) -> tuple[str, str]:
-        color = self.pick(_split(phrases.COLORS[claim.attribute][claim.categories[0]]))
+        color = self.pick(phrases.COLORS[claim.attribute][claim.categories[0]])
         an = "an" if color[0] in "aeiou" else "a"
         if claim.attribute == "background":
             wall = self.pick(phrases.WALLS)
@@ -315,19 +269,25 @@ class Writer:
             hair = self.pick(phrases.HAIR)
             hair_forms = [f"{color} hair", f"{color} {hair}", f"{hair} dyed {color}", f"hair that is {color}"]
             if claim.absent:
-                return "after", self.pick([f"without {color} hair", f"whose hair is not {color}", f"with no {color} hair"])
+                return "after", self.pick(
+                    [f"without {color} hair", f"whose hair is not {color}", f"with no {color} hair"]
+                )
             if self.chance(0.2):
                 return "before", f"{color}-haired"
             if self.chance(0.1) and claim.categories[0] in ("blond", "brown", "red"):
                 people = {"blond": ["blonde", "blond"], "brown": ["brunette"], "red": ["redhead", "ginger"]}
                 return "subject", self.pick(people[claim.categories[0]])
             if self.chance(0.15):
-                return "after", self.pick([f"whose hair is {color}", f"who dyed the hair {color}", f"with the hair in {color}"])
+                return "after", self.pick(
+                    [f"whose hair is {color}", f"who dyed the hair {color}", f"with the hair in {color}"]
+                )
             return "thing", self.pick(hair_forms)
         cloth, garment = self.pick(phrases.CLOTH), self.pick(phrases.GARMENTS)
         thing = self.pick([f"{an} {color} {garment}"] * 3 + [f"{color} {cloth}", f"a {garment} in {color}"])
         if claim.absent:
-            return "after", self.pick([f"without {thing}", f"not wearing {thing}", f"not in {color}", f"wearing no {color}"])
+            return "after", self.pick(
+                [f"without {thing}", f"not wearing {thing}", f"not in {color}", f"wearing no {color}"]
+            )
         if self.chance(0.15):
             return "after", self.pick([f"whose {garment} is {color}", f"wearing {color}", f"dressed in {color}"])
         if self.chance(0.15):
@@ -338,8 +298,8 @@ class Writer:
         """One phrase for a cut and the hair's colour, where both are claimed."""
         said = {c.attribute: c for c in claims if not c.absent}
         if {"head", "hair_color"} <= said.keys() and said["head"].categories[0] in phrases.CUTS and self.chance(0.6):
-            color = self.pick(_split(phrases.COLORS["hair_color"][said["hair_color"].categories[0]]))
-            return self.pick(_split(phrases.CUTS[said["head"].categories[0]])).format(color=color)
+            color = self.pick(phrases.COLORS["hair_color"][said["hair_color"].categories[0]])
+            return self.pick(phrases.CUTS[said["head"].categories[0]]).format(color=color)
         return None
 
     def body(self, claims: list[Claim]) -> str:
@@ -358,7 +318,7 @@ class Writer:
             return self.listed(words)
         subject = words["subject"][0] if words["subject"] else self.subject()
         if self.chance(0.08):
-            words["before"].insert(0, self.pick(PLAIN))
+            words["before"].insert(0, self.pick(phrases.PLAIN))
         glue = ", " if self.chance(0.15) else " and " if self.chance(0.15) else " "
         before = glue.join(words["before"])
         after = list(words["after"])
@@ -366,7 +326,7 @@ class Writer:
             link = self.pick(["with", "with", "with", "with", "who has", "having", "that has", "sporting", "showing"])
             after.insert(int(self.rng.integers(len(after) + 1)), f"{link} {self.joined(words['thing'])}")
         if self.chance(0.1):
-            after.insert(int(self.rng.integers(len(after) + 1)), self.pick(PLACES))
+            after.insert(int(self.rng.integers(len(after) + 1)), self.pick(phrases.PLACES))
         text = f"{before} {subject}".strip()
         for i, part in enumerate(after):
             text += (" " if i == 0 and self.chance(0.85) else self.pick([" ", ", ", " and ", ", and "])) + part
@@ -377,14 +337,16 @@ class Writer:
         found = [*words["before"], *words["thing"], *words["after"]]
         self.rng.shuffle(found)
         if not words["before"] and len(found) == 1 and words["thing"]:
-            return self.pick(["add {}", "{}", "give them {}", "give him {}", "make it have {}", "put on {}"]).format(found[0])
+            return self.pick(["add {}", "{}", "give them {}", "give him {}", "make it have {}", "put on {}"]).format(
+                found[0]
+            )
         return self.pick([", ", ", ", " and ", " "]).join(found)
 
     def subject(self) -> str:
         """A word for whoever is seen."""
         if self.chance(0.3):
             return self.pick(LEXICON["people"])
-        return self.pick(SUBJECTS)
+        return self.pick(phrases.SUBJECTS)
 
     def joined(self, items: list[str]) -> str:
         """Things in a row."""
@@ -396,10 +358,10 @@ class Writer:
     def framed(self, body: str) -> str:
         """A sentence or a template round a description."""
         first = body.split()[0]
-        article = "" if self.chance(0.15) or first in NO_ARTICLE else "an " if first[0] in "aeiou" else "a "
+        article = "" if self.chance(0.15) or first in phrases.NO_ARTICLE else "an " if first[0] in "aeiou" else "a "
         text = article + body
         if self.chance(0.25):
-            text = self.pick(FILLED_FRAMES).format(body if self.chance(0.3) else text)
+            text = self.pick(phrases.FRAMES).format(body if self.chance(0.3) else text)
         if self.chance(0.5):
             numbers = [i for i in range(len(OPENAI_IMAGENET_TEMPLATES)) if i not in HELD_OUT_TEMPLATES]
             text = OPENAI_IMAGENET_TEMPLATES[numbers[int(self.rng.integers(len(numbers)))]](text)

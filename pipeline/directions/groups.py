@@ -21,7 +21,9 @@ def find_channel_groups(pack: Pack, channels: ChannelTable) -> ChannelGroups:
     the same number, one of them alone shows the generator what it never saw, and changes little.
     """
     styles = _styles(pack)
-    rows = [pack.generator.space.position(int(a), int(b)) for a, b in zip(channels.layer, channels.channel, strict=True)]
+    rows = [
+        pack.generator.space.position(int(a), int(b)) for a, b in zip(channels.layer, channels.channel, strict=True)
+    ]
     return correlated_channels(styles[:, torch.from_numpy(np.array(rows))])
 
 

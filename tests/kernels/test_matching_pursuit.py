@@ -45,8 +45,7 @@ def test_oblique_channels_of_a_sum_are_recovered(impl: Impl) -> None:
 def test_fast_form_equals_the_reference(seed: int, gain: float) -> None:
     directions, target = atoms(30, 12, seed), atoms(1, 12, seed + 1)[0]
     found = [
-        matching_pursuit(directions, target, smallest_gain=gain, max_chosen=8, impl=impl)
-        for impl in ("fast", "ref")
+        matching_pursuit(directions, target, smallest_gain=gain, max_chosen=8, impl=impl) for impl in ("fast", "ref")
     ]
     torch.testing.assert_close(*found, rtol=1e-7, atol=1e-9)
 
