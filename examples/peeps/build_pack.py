@@ -135,7 +135,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("pipeline/packs/peeps"))
     parser.add_argument("--directions", help="run with style-statistics and channel-directions of this pack")
     parser.add_argument("--clip-only", action="store_true", help="keep everything else of the pack at --out")
-    parser.add_argument("--strength", type=float, default=13.0, help="default strength written into the pack")
+    parser.add_argument("--strength", type=float, default=18.0, help="default strength written into the pack")
     parser.add_argument("--num-channels", type=int, default=4, help="default channel count written into the pack")
     args = parser.parse_args()
     files = clip_files(args.build)

@@ -111,7 +111,7 @@ HELD_OUT_WORDS: dict[str, dict[str, str]] = {
         "loving": "an infatuated look",
     },
     "facial_hair": {
-        "none": "a beardless chin",
+        "none": "a cleanly shaven chin",
         "beard": "a big bushy beard",
         "goatee": "a goatee on the chin",
         "moustache": "a bushy moustache",

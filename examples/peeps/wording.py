@@ -16,7 +16,7 @@ from open_clip import OPENAI_IMAGENET_TEMPLATES
 from examples.peeps import phrases
 from examples.peeps.captions import HELD_OUT_TEMPLATES, HELD_OUT_WORDS
 from examples.peeps.claims import HAS_HAIR, Claim
-from examples.peeps.domain import ATTRIBUTES, label_names
+from examples.peeps.domain import ATTRIBUTES
 from examples.peeps.phrases import TABLES, Phrases
 
 COVERINGS = ("hat", "beanie", "hijab", "turban")
@@ -89,7 +89,7 @@ HAIR_ALONE = _split("hair|some hair|hair on the head|the hair")
 
 @dataclass(frozen=True)
 class Wording:
-    """A prompt, the claims it makes, and the same prompt's subject without them."""
+    """A prompt and the claims it makes."""
 
     text: str
     claims: tuple[Claim, ...]
@@ -112,12 +112,15 @@ class Writer:
     def claims(self) -> list[Claim]:
         """Zero to six claims, on different attributes but for a few that add what is not there."""
         count = int(self.rng.choice([0, 1, 2, 3, 4, 5, 6], p=[0.07, 0.34, 0.24, 0.18, 0.11, 0.04, 0.02]))
-        weights = np.array([0.24, 0.22, 0.14, 0.12, 0.07, 0.08, 0.08, 0.05])
+        if count == 1 and self.chance(0.06):
+            return [HAS_HAIR]
+        weights = np.array([0.22, 0.2, 0.14, 0.18, 0.06, 0.08, 0.08, 0.04])
         numbers = self.rng.choice(len(ATTRIBUTES), size=count, replace=False, p=weights)
         found = []
         for number in numbers:
             attribute = ATTRIBUTES[int(number)]
-            category = self.pick(list(attribute.categories))
+            often = attribute.name == "accessories" and self.chance(0.3)
+            category = "glasses" if often else self.pick(list(attribute.categories))
             colored = attribute.name in phrases.COLORS
             missing = category == "none" or self.chance(0.06 if colored or attribute.name == "skin" else 0.3)
             if missing and category != "none":
@@ -404,8 +407,3 @@ def _sized(thing: str, size: str) -> str:
     if bare == thing:
         return f"{size} {thing}"
     return f"{'an' if size[0] in 'aeiou' else 'a'} {size} {bare}"
-
-
-def attribute_number(name: str) -> int:
-    """Column of an attribute."""
-    return label_names().index(name)

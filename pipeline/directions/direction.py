@@ -23,7 +23,7 @@ from pipeline.directions.table import ChannelTable
 
 Guard = Literal["error", "zeros"]
 # Of pursuit; docs/decisions/2026-11-27-pursuit.md has the study.
-SMALLEST_GAIN = 0.1  # of what the first channel explains
+SMALLEST_GAIN = 0.06  # of what the first channel explains
 MAX_CHOSEN = 32
 
 

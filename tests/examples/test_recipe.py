@@ -1,5 +1,7 @@
 """The parts of the peeps recipe that can be wrong without anybody seeing it in a picture."""
 
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,14 +10,19 @@ import torch
 from torch import nn
 
 from examples.peeps.captions import HELD_OUT_WORDS, WORDS, add_unknown_words, visible_labels
+from examples.peeps.claims import HAS_HAIR, Claim, claim_vector, wording_place
 from examples.peeps.domain import ATTRIBUTES, label_names
 from examples.peeps.fit import fit
 from examples.peeps.judge import judge
+from examples.peeps.meaning import picture_places, places
 from examples.peeps.muon import Muon, orthogonalize
+from examples.peeps.phrases import TABLES
 from examples.peeps.render import held_out, sample_labels
 from examples.peeps.tokenizer import known_words
 from examples.peeps.train_identity import identity_numbers, verification_auc
 from examples.peeps.train_oracle import unseen_labels
+from examples.peeps.wishes import judge_wishes, parse_wishes
+from examples.peeps.wording import LEXICON, Writer
 
 
 @pytest.mark.parametrize("shape", [(6, 20), (20, 6), (8, 8)])
@@ -124,3 +131,78 @@ def test_visible_labels_hide_the_colour_under_a_hat():
     label = np.zeros((1, len(ATTRIBUTES)), dtype=np.int64)
     label[0, 0] = list(ATTRIBUTES[0].categories).index("turban")
     assert visible_labels(label)[0, label_names().index("hair_color")] == -1
+
+
+def test_places_of_one_attribute_are_a_simplex_and_attributes_are_orthogonal():
+    shared, corners = places()
+    for i, attribute in enumerate(ATTRIBUTES):
+        count = len(attribute.categories)
+        cosines = corners[i] @ corners[i].T
+        expected = torch.full((count, count), -1 / (count - 1)).fill_diagonal_(1.0)
+        torch.testing.assert_close(cosines, expected, atol=1e-5, rtol=0)
+        assert float((corners[i] @ shared).abs().max()) < 1e-5
+        for other in corners[i + 1 :]:
+            assert float((corners[i] @ other.T).abs().max()) < 1e-5
+
+
+def test_a_wording_lies_nearest_to_the_pictures_of_which_it_is_true():
+    labels = visible_labels(sample_labels(400, 3))
+    glasses, smile = Claim("accessories", ("glasses",)), Claim("expression", ("smile",))
+    for claims in ((glasses,), (glasses, smile), (replace(glasses, absent=True), smile)):
+        near = picture_places(labels) @ wording_place(claims)
+        true = np.ones(len(labels), dtype=bool)
+        for claim in claims:
+            number = label_names().index(claim.attribute)
+            category = list(ATTRIBUTES[number].categories).index(claim.categories[0])
+            true &= (labels[:, number] == category) != claim.absent
+        assert float(near[torch.from_numpy(true)].min()) > float(near[torch.from_numpy(~true)].max())
+
+
+def test_a_negation_is_the_move_away_from_what_it_names():
+    beard = Claim("facial_hair", ("beard",))
+    torch.testing.assert_close(claim_vector(replace(beard, absent=True)), -claim_vector(beard))
+    pink = Claim("hair_color", ("pink",))
+    torch.testing.assert_close(wording_place((pink,)), wording_place((pink, HAS_HAIR)))
+
+
+def test_writer_says_every_category_and_its_absence_and_keeps_the_held_out_phrases():
+    writer = Writer(np.random.default_rng(4))
+    wordings = [writer.write() for _ in range(6000)]
+    said = {(c.attribute, x) for w in wordings for c in w.claims if not c.absent for x in c.categories}
+    assert said == {(a.name, c) for a in ATTRIBUTES for c in a.categories}
+    denied = {(c.attribute, x) for w in wordings for c in w.claims if c.absent for x in c.categories}
+    assert {a for a, _ in denied} == set(label_names())
+    held_out = [phrase for table in HELD_OUT_WORDS.values() for phrase in table.values()]
+    assert not any(phrase in w.text for w in wordings for phrase in held_out)
+    assert {len(w.claims) for w in wordings} == set(range(7))
+
+
+def test_wordings_without_a_negation_claim_no_absence():
+    writer = Writer(np.random.default_rng(5))
+    for wording in (writer.write() for _ in range(3000)):
+        plain = re.search(r"\b(with|wearing|has) (a beard|glasses|an afro)$", wording.text)
+        if plain and len(wording.claims) == 1 and "not" not in wording.text:
+            assert not wording.claims[0].absent, wording.text
+
+
+def test_fillers_say_nothing_about_a_peep():
+    said = {w for table in TABLES.values() for entry in table.values() for text in entry.things for w in text.split()}
+    assert not said & {*LEXICON["things"], *LEXICON["people"]}
+
+
+def test_judge_wishes_wants_all_wishes_and_leaves_out_colours_of_hair_that_shows_none():
+    names = label_names()
+    heads = list(ATTRIBUTES[0].categories)
+    before = np.zeros((3, len(names)), dtype=np.int64)
+    before[:, 0] = [heads.index("mohawk"), heads.index("turban"), heads.index("mohawk")]
+    after = before.copy()
+    pink = list(ATTRIBUTES[5].categories).index("pink")
+    after[:, names.index("hair_color")] = pink
+    after[2, names.index("skin")] = 2
+    verdict = judge_wishes(before, after, parse_wishes("hair_color=pink"))
+    assert verdict.hit.tolist() == [True, True]  # the turban shows no hair
+    assert verdict.kept.tolist() == pytest.approx([1.0, 6 / 7])
+    both = judge_wishes(before, after, parse_wishes("hair_color=pink;expression!=neutral"))
+    assert both.hit.tolist() == [False, False]
+    with pytest.raises(ValueError, match="is not in"):
+        parse_wishes("head=wig")
