@@ -284,6 +284,13 @@ class StyleDirectionsConfig(StageConfig):
         "times its agreement across images, the mean relevance; effect: relevance times the fourth root of its effect. "
         "pursuit: the few that together make the text direction, as many as it takes; for several wishes at once.",
     )
+    lowering: float = Field(
+        default=1.0,
+        gt=0,
+        le=1,
+        description="Rule pursuit: how far channels are moved against their direction, as a share of along it.",
+        json_schema_extra=NOT_A_PARAMETER,
+    )
     templates: Templates = "imagenet_79"
     guard: Literal["error", "zeros"] = Field(
         default="error",

@@ -150,7 +150,7 @@ def test_opposite_texts_need_not_be_opposite_pictures(pack: Pack):
     """No kind of eyewear is what "without" another one means: it would be put on."""
     without = pack.clip.text_direction("a face without glasses", "a face", ("{}",))
     for worn in ("sunglasses", "an eyepatch"):
-        assert float(without @ pack.clip.text_direction(f"a face with {worn}", "a face", ("{}",))) < 0.5
+        assert float(without @ pack.clip.text_direction(f"a face with {worn}", "a face", ("{}",))) < 0.7
 
 
 def test_words_that_clip_never_saw_are_named(pack: Pack):

@@ -53,10 +53,13 @@ class KindResult:
 
 def default_direction(pack: Pack, table: ChannelTable, text: Tensor) -> StyleDirection:
     """The direction of a text by the pack's own rule and channel count."""
-    rule = pack.description.settings.get("global", {}).get("rule", "paper")
+    settings = pack.description.settings.get("global", {})
+    rule = settings.get("rule", "paper")
     if rule == "pursuit":
         groups = find_channel_groups(pack, table)
-        return compute_style_direction(table, text, num_channels=None, rule=rule, groups=groups)
+        return compute_style_direction(
+            table, text, num_channels=None, rule=rule, groups=groups, lowering=settings["lowering"]
+        )
     return compute_style_direction(table, text, num_channels=pack.description.num_channels, rule=rule)
 
 

@@ -55,6 +55,7 @@ def compute_style_direction(
     rule: SelectionRule = "paper",
     guard: Guard = "error",
     groups: ChannelGroups | None = None,
+    lowering: float = 1.0,
 ) -> StyleDirection:
     """``ds_c = S_c sigma_c / max|S|`` of the kept; the paper's score S is R_c = <direction_c, text_direction>.
 
@@ -68,6 +69,8 @@ def compute_style_direction(
         rule: see ``channel_score``; ``pursuit`` is no score of single channels but ``matching_pursuit`` among those
             that pass the threshold, with S its coefficients.
         groups: for pursuit, channels that are one control and move together; None takes each by itself.
+        lowering: for pursuit, how far a negative coefficient moves its channels, as a share of a positive one: taking
+            something away may need less than putting it on, and more would leave the range that the generator knows.
         guard: what comes of a threshold that no channel reaches: an error, or with ``zeros`` a direction without
             channels, which moves nothing. (The published code divides by zero there.)
     Raises:
@@ -75,7 +78,7 @@ def compute_style_direction(
     """
     found = relevance(channels.direction, text_direction)
     if rule == "pursuit":
-        return _pursue(channels, text_direction, found, relevance_threshold, num_channels, guard, groups)
+        return _pursue(channels, text_direction, found, relevance_threshold, num_channels, guard, groups, lowering)
     score = channel_score(
         channels.direction, text_direction, rule=rule, agreement=channels.agreement, effect=channels.effect
     )
@@ -96,6 +99,7 @@ def _pursue(
     num_channels: int | None,
     guard: Guard,
     groups: ChannelGroups | None,
+    lowering: float,
 ) -> StyleDirection:
     directions = channels.direction
     if relevance_threshold is not None:
@@ -109,9 +113,11 @@ def _pursue(
         effect = directions if channels.effect is None else channels.effect * (directions != 0).any(dim=1)[:, None]
         atoms = unit_vectors(groups.total(effect))
     coefficients = matching_pursuit(atoms, text_direction, smallest_gain=SMALLEST_GAIN, max_chosen=limit)
+    coefficients = coefficients / coefficients.abs().max()
+    coefficients = torch.where(coefficients < 0, lowering * coefficients, coefficients)
     if groups is not None:
         coefficients = groups.spread(coefficients) * (directions != 0).any(dim=1)
-    return _direction(channels, found, coefficients, coefficients != 0, relevance_threshold)
+    return _direction(channels, found, coefficients, coefficients != 0, relevance_threshold, rescale=False)
 
 
 def _direction(
@@ -120,8 +126,10 @@ def _direction(
     score: Float[Tensor, "c"],
     keep: Bool[Tensor, "c"],
     relevance_threshold: float | None,
+    *,
+    rescale: bool = True,
 ) -> StyleDirection:
-    value = normalize_relevance(score, keep) * channels.std
+    value = (normalize_relevance(score, keep) if rescale else score) * channels.std
     rows = torch.nonzero(keep).flatten()
     smallest = float(found[rows].abs().min())
     return StyleDirection(

@@ -105,6 +105,7 @@ def _direct(
             rule=config.rule,
             guard=config.guard,
             groups=groups,
+            lowering=config.lowering,
         )
     except (PromptError, ValueError) as error:
         return replace(row, error=f"prompt {prompt.name!r}: {error}"), None

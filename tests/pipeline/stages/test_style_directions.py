@@ -139,3 +139,12 @@ def test_run_style_directions_pursuit_is_not_bound_by_the_packs_channel_count(ti
     expected = compute_style_direction(hand_table(), text, num_channels=None, rule="pursuit")
     table = storage.read_table(run_store, "style_directions/part-00000.parquet")
     np.testing.assert_allclose(table["value"].to_numpy(), expected.value, rtol=1e-5)
+
+
+def test_compute_style_direction_pursuit_lowers_less_than_it_raises():
+    both = compute_style_direction(hand_table(), TEXT, num_channels=None, rule="pursuit", lowering=0.3)
+    np.testing.assert_allclose(both.value, [2.0, 0.5 * -0.8 * 0.3], rtol=1e-6)
+    away = compute_style_direction(
+        hand_table(), -hand_table().direction[0], num_channels=None, rule="pursuit", lowering=0.3
+    )
+    np.testing.assert_allclose(away.value, [2.0 * -0.3], rtol=1e-6)
