@@ -282,6 +282,7 @@ def test_out_of_memory_is_not_taken_for_a_failing_compiler(
 
 
 @pytest.mark.slow  # C++ is compiled: a minute or two
+@pytest.mark.filterwarnings("ignore")  # of torch's compiler about itself
 @pytest.mark.usefixtures("fresh_compiler")
 def test_code_made_by_the_compiler_draws_the_same_and_its_gradients_agree() -> None:
     generator = make_generator(replace(SMALL, resolution=8), dtype=torch.float32)
