@@ -86,7 +86,7 @@ def answer(
         empty = ("judged_attribute", "judged_wanted", "judged_before", "judged_after", "judged_probability")
         return {**dict.fromkeys(empty), "already": None, "hit": None, "kept": None}
     old, new = before[question.attribute], after[question.attribute]
-    others = [name for name in before if name != question.attribute]
+    others = [name for name in before if name in after and name != question.attribute]  # a hat hides the hair's colour
     already, right = old == question.wanted, new == question.wanted
     return {
         "judged_attribute": question.attribute,

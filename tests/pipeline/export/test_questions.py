@@ -56,3 +56,9 @@ def test_answer_of_what_was_there_before_is_no_hit_and_no_miss():
     found = answer(Question("head", "hat"), same, same, 0.9)
     assert (found["already"], found["hit"], found["kept"]) == (True, None, None)
     assert answer(None, same, same, 0.9)["hit"] is None
+
+
+def test_answer_counts_only_attributes_seen_in_both_as_kept():
+    before, after = {"head": "bald", "skin": "pale"}, {"head": "long", "skin": "pale", "hair_color": "red"}
+    assert answer(Question("head", "long"), before, after, 0.9)["kept"] == 1.0
+    assert answer(Question("head", "bald"), after, before, 0.9)["kept"] == 1.0
