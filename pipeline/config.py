@@ -489,8 +489,8 @@ class ScoresConfig(StageConfig):
 class ReportConfig(StageConfig):
     """The contact sheet and the summary."""
 
-    rows: Count = Field(default=8, description="Latents on the contact sheet.")
-    columns: Count = Field(default=10, description="Prompts on the contact sheet.")
+    rows: Count = Field(default=16, description="Latents on the contact sheet; it says how many it leaves out.")
+    columns: Count = Field(default=16, description="Prompts on the contact sheet.")
 
 
 class EditDatasetConfig(StageConfig):

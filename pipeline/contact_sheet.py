@@ -19,10 +19,19 @@ class Cell:
     images: Sequence[UInt8[np.ndarray, "r r 3"] | None]
 
 
-def compute_contact_sheet(columns: Sequence[Cell], row_labels: Sequence[str]) -> UInt8[np.ndarray, "h w 3"]:
-    """A grid of pictures: one row per latent, one column per edit, labels on top and under each row's first picture."""
+def compute_contact_sheet(
+    columns: Sequence[Cell], row_labels: Sequence[str], *, note: str = ""
+) -> UInt8[np.ndarray, "h w 3"]:
+    """A grid of pictures: one row per latent, one column per edit, labels on top and under each row's first picture.
+
+    Args:
+        columns: heads and pictures.
+        row_labels: one per row.
+        note: a line at the bottom; none where empty.
+    """
     size = max((image.shape[0] for column in columns for image in column.images if image is not None), default=128)
-    height = _LABEL_HEIGHT + len(row_labels) * (size + _GAP)
+    rows_end = _LABEL_HEIGHT + len(row_labels) * (size + _GAP)
+    height = rows_end + (_LABEL_HEIGHT // 2 if note else 0)
     sheet = Image.new("RGB", (len(columns) * (size + _GAP) + _GAP, height), "white")
     pen = ImageDraw.Draw(sheet)
     font = ImageFont.load_default(size=max(11, size // 11))
@@ -39,6 +48,7 @@ def compute_contact_sheet(columns: Sequence[Cell], row_labels: Sequence[str]) ->
     for y, label in enumerate(row_labels):
         top = _LABEL_HEIGHT + y * (size + _GAP) + size - 13
         pen.text((_GAP + 2, top), label, fill="black", font=small, stroke_width=2, stroke_fill="white")
+    pen.text((_GAP + 2, rows_end), note, fill="black", font=small)
     return np.asarray(sheet)
 
 

@@ -140,4 +140,13 @@ def _draw_sheet(config: ReportConfig, dataset: Input, prompts: pa.Table) -> UInt
         Cell(label, [storage.decode_image(of[key]) if key in of else None for of in wanted.values()])
         for key, label in heads
     ]
-    return compute_contact_sheet(columns, list(wanted))
+    return compute_contact_sheet(columns, list(wanted), note=_left_out(dataset, prompts, len(wanted), len(usable)))
+
+
+def _left_out(dataset: Input, prompts: pa.Table, latents: int, shown: int) -> str:
+    """What the sheet leaves out; empty where it shows all."""
+    all_latents = pc.sum(pc.equal(dataset.table(["prompt_id"])["prompt_id"], ORIGINAL)).as_py() or 0
+    all_prompts = sum(row.status == "ok" for row in rows_of(PromptRow, prompts))
+    if latents >= all_latents and shown >= all_prompts:
+        return ""
+    return f"{latents} of {all_latents} faces, {shown} of {all_prompts} prompts; the gallery has all"

@@ -245,3 +245,18 @@ def test_global_directions_warn_of_words_the_clip_never_saw(
     rows = [{"name": "wizard", "target": "a wizard hat"}]
     global_directions(rows, run=str(tmp_path), pack=complete_pack_uri, templates="none", device="cpu")
     assert "prompt 'wizard': CLIP of pack 'tiny' does not know 'wizard'" in caplog.text
+
+
+def test_report_says_on_the_sheet_what_it_leaves_out(
+    finished: str, complete_pack_uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    from flows.report import report
+    from pipeline.stages import report as stage
+
+    notes = []
+    draw = stage.compute_contact_sheet
+    monkeypatch.setattr(stage, "compute_contact_sheet", lambda *a, note: notes.append(note) or draw(*a, note=note))
+    for rows, columns in ((16, 16), (2, 1)):
+        run = str(tmp_path / f"{rows}")
+        report(run=run, inputs=finished, pack=complete_pack_uri, device="cpu", rows=rows, columns=columns)
+    assert notes == ["", "2 of 5 faces, 1 of 2 prompts; the gallery has all"]
