@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from pipeline.prompts import Prompt
     from storage import Store
 
-TABLE = "reachability.parquet"
+STAGE = "reachability"
+TABLE = f"{STAGE}.parquet"
 UNREACHABLE = Parameter(
     "unreachable",
     Literal["keep", "skip", "stop"],
@@ -44,12 +45,9 @@ def choose_reachable(
     Raises:
         PromptError: if the run is to stop, or no prompt is left.
     """
-    import pyarrow as pa
-
-    import storage
     from pipeline.errors import PromptError
 
-    rows = reachability_rows(prompts, pack, num_samples)
+    rows = _remembered_rows(prompts, pack, store, num_samples)
     far = [row for row in rows if not row["reachable"]]
     for row in far:
         ENGINE.get().log.warning("%s", told(row))
@@ -58,15 +56,34 @@ def choose_reachable(
             f"{len(far)} of {len(rows)} prompts seem out of this pack's reach: "
             f"{'; '.join(told(row) for row in far)} Change them, or go on with --unreachable keep or skip."
         )
-    data = storage.table_bytes(pa.Table.from_pylist(rows))
-    if not store.exists(TABLE) or store.read_bytes(TABLE) != data:
-        store.write_bytes(TABLE, data)
     if unreachable == "keep":
         return prompts
     near = [prompt for prompt, row in zip(prompts, rows, strict=True) if row["reachable"]]
     if not near:
         raise PromptError(f"no prompt is left: all {len(rows)} seem out of this pack's reach. Use --unreachable keep.")
     return near
+
+
+def _remembered_rows(prompts: "list[Prompt]", pack: "Pack", store: "Store", num_samples: int) -> list[dict[str, Any]]:
+    """The run's own rows, where it has those of the same prompts, pack and samples; else new ones, written there."""
+    import pyarrow as pa
+
+    import storage
+    from pipeline import __version__
+
+    asked = {
+        "prompts": [prompt.model_dump(mode="json") for prompt in prompts],
+        "pack": pack.digest,
+        "num_samples": num_samples,
+        "code": __version__,
+    }
+    key = {"config_hash": storage.config_hash(asked)}
+    if storage.read_stage(store, STAGE) == key and store.exists(TABLE):
+        return storage.read_table(store, TABLE).to_pylist()
+    rows = reachability_rows(prompts, pack, num_samples)
+    store.write_bytes(TABLE, storage.table_bytes(pa.Table.from_pylist(rows)))
+    storage.write_stage(store, STAGE, key)
+    return rows
 
 
 def told(row: dict[str, Any]) -> str:

@@ -148,7 +148,7 @@ def _range(word: str) -> list[float]:
 
 def run(command: Command, values: dict[str, Any], *, verbose: bool = False) -> None:
     """Run a command; what the user got wrong is one line on stderr and exit code 2, what we got wrong a traceback."""
-    from flows.environment import check_places, check_server
+    from flows.environment import check_places, check_prompt_list, check_server
 
     try:
         for parameter in command.parameters:
@@ -162,6 +162,7 @@ def run(command: Command, values: dict[str, Any], *, verbose: bool = False) -> N
             now = datetime.now()
             request = fill_places(request, flow_run=f"{command.name}-{now:%Y%m%d-%H%M%S}", when=now)
             check_places(request)
+            check_prompt_list(request)
             result = _run_here(command, request, verbose=verbose)
     except typer.Exit:
         raise

@@ -1,14 +1,40 @@
 """The user's surroundings, looked at before any work: a server that answers, folders that can be written."""
 
+import json
 import os
 import tempfile
 import urllib.request
 from pathlib import Path
 
 from flows.commands import Request
+from flows.parameters import DEFAULT_PACK, pack_facts
+from flows.prompt_lists import load_prompts
 from pipeline.errors import PipelineError
 
 SERVER_SECONDS = 5  # a server on another continent answers in less
+
+
+def check_prompt_list(request: Request) -> None:
+    """Whether the prompt list can be read and used, before anything heavy is imported.
+
+    A pack that is not there is left to whoever opens it, and says so then.
+
+    Raises:
+        PipelineError: naming every problem of the list.
+        storage.StorageError: if there is no such file.
+    """
+    prompts = request.values.get("prompts")
+    if not isinstance(prompts, str):
+        return
+    from storage import StorageError, Store
+
+    pack = request.values.get("pack", DEFAULT_PACK)
+    try:
+        facts = pack_facts() if pack == DEFAULT_PACK else json.loads(Store(pack).read_bytes("pack.json"))
+        neutral = facts["neutral"]
+    except (StorageError, ValueError, KeyError):
+        return
+    load_prompts(prompts, neutral=neutral)
 
 
 def check_server(url: str) -> None:

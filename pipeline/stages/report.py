@@ -145,7 +145,7 @@ def _draw_sheet(config: ReportConfig, dataset: Input, prompts: pa.Table) -> UInt
 
 def _left_out(dataset: Input, prompts: pa.Table, latents: int, shown: int) -> str:
     """What the sheet leaves out; empty where it shows all."""
-    all_latents = pc.sum(pc.equal(dataset.table(["prompt_id"])["prompt_id"], ORIGINAL)).as_py() or 0
+    all_latents = dataset.table(["prompt_id"])["prompt_id"].to_pylist().count(ORIGINAL)
     all_prompts = sum(row.status == "ok" for row in rows_of(PromptRow, prompts))
     if latents >= all_latents and shown >= all_prompts:
         return ""
