@@ -259,8 +259,8 @@ def _pointwise(
 class _PixelProduct(torch.autograd.Function):
     """``own @ pixels.mT`` of [n, o, i] and [n, p, i], few o and many p, with products that BLAS is quick at.
 
-    Autograd's own rules would give the derivatives of ``pixels`` channel by channel, and turn over the layers below,
-    or those of ``own`` by a product nine times as slow.
+    Autograd's own rules would give the derivatives of ``pixels`` channel by channel, in another memory layout than
+    the layers below have, or those of ``own`` by a product nine times as slow.
     """
 
     @staticmethod

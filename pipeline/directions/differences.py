@@ -174,7 +174,7 @@ def _differences(
 
 
 def _joined(parts: list[Activations]) -> Activations:
-    """One after another; the same thing again and again is taken once, as ``render`` counts round and round."""
+    """One after another; where all are the same one, it is taken once, since ``render`` wraps around."""
     if all(part is parts[0] for part in parts):
         return parts[0]
     images = [part.rgb for part in parts if part.rgb is not None]

@@ -31,7 +31,7 @@ class Slopes:
     Attributes:
         sums: of the derivatives.
         reach: of ``|<derivative, text>|`` for every text, units of 2^-40. A channel that pulls some faces towards the
-            text and others away has a reach but a small mean; +- 5 sigma, which pass the bend, mostly have one sign.
+            text and others away has a reach but a small mean; +- 5 sigma, which go past the turn, mostly have one sign.
     """
 
     sums: DirectionSums

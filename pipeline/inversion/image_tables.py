@@ -174,7 +174,7 @@ def _iter_jsonl(uri: str) -> Iterator[Mapping[str, Any]]:
                         raise PipelineError(f"{uri}, line {number}: must be a JSON object; got {line[:40]!r}.")
                     yield row
         except ValueError as error:
-            raise PipelineError(f"{uri}: every line must be JSON in UTF-8; {error}. Mend the file.") from error
+            raise PipelineError(f"{uri}: every line must be JSON in UTF-8; {error}. Save it so.") from error
 
 
 @contextmanager

@@ -118,7 +118,7 @@ class ColourLayer:
 
 
 def scaled(x: Float[Tensor, "m i h w"], styles: Float[Tensor, "n i"]) -> Float[Tensor, "n i h w"]:
-    """Features times styles; fewer features are taken round and round, without a copy of them.
+    """Features times styles; fewer features are repeated in order, without a copy of them.
 
     Raises:
         ValueError: if the number of styles is no multiple of that of the features.
@@ -313,7 +313,7 @@ def _wants_gradient(styles: Sequence[Tensor]) -> bool:
 
 
 def _filled_up(x: Tensor, n: int) -> Tensor:
-    """The first sample again and again at the end."""
+    """The first sample, repeated at the end."""
     return torch.cat([x, x[:1].expand(n - len(x), *x.shape[1:])])
 
 

@@ -160,7 +160,7 @@ class Generator(nn.Module):
         Args:
             styles: [n, num_channels].
             since: activations to start from, of the same plan; the styles of lower layers are then not looked at. With
-                fewer samples than styles, row r starts from sample r, counted round and round.
+                fewer samples than styles, row r starts from sample r modulo their number.
             plan: how the layers are computed; None runs the modules as they are.
         Returns:
             images, about [-1, 1].

@@ -35,7 +35,7 @@ class Activations(NamedTuple):
     scale: GradientScale | None = None
 
     def rows(self, start: int, stop: int) -> "Activations":
-        """Samples ``start`` up to ``stop``, counted round and round; a view where they lie in one turn."""
+        """Samples ``start`` up to ``stop``, modulo the number kept; a view where they do not wrap around."""
         n = len(self.features)
         first = start % n
         if first + stop - start <= n:
@@ -62,7 +62,7 @@ class SynthesisPlan(Protocol):
         ...
 
     def images(self, state: Activations, styles: Sequence[Tensor]) -> Float[Tensor, "n 3 r r"]:
-        """Run all layers from ``state``, which may hold fewer samples: row r starts from sample r, round and round."""
+        """Run all layers from ``state``, which may hold fewer samples: row r starts from r modulo their number."""
         ...
 
     def sums(self, below: Activations, styles: Tensor) -> Float[Tensor, "n o h w"] | None:

@@ -29,7 +29,7 @@ def load_judge(judge: str, *, device: str) -> Clip:
 
 
 def judge_digest(judge: str | None, *, device: str) -> str | None:
-    """What a judge is known by: the digest of its pack, or its name; None without one."""
+    """The config hash of a judge: the digest of its pack, or its name; None without one."""
     if judge is None or not (judge in built_in_packs() or "/" in judge):
         return judge
     return load_pack(judge, device=device).digest

@@ -17,7 +17,7 @@ STAGE = "balanced_labels"
 
 
 def balanced_labels_hash(config: ExportedDatasetConfig, pack: Pack, labels: Input) -> str:
-    """What the balanced labels of these settings are known by."""
+    """The config hash of the balanced labels of these settings."""
     assert config.balance is not None
     return stage_hash(STAGE, config.balance, pack, {"labels": labels.config_hash})
 

@@ -30,7 +30,7 @@ SUMS_STAGE = CHANNEL_SUMS.name
 
 
 def channel_directions_hash(config: ChannelDirectionsConfig, pack: Pack, statistics: Input) -> str:
-    """What the directions of this config are known by."""
+    """The config hash of the directions."""
     return stage_hash(STAGE, config, pack, {"style_statistics": statistics.config_hash})
 
 

@@ -44,7 +44,7 @@ class Compared:
 def comparison_hash(
     config: ComparisonConfig, pack: Pack, prompts: Sequence[Prompt], methods: Sequence[Compared]
 ) -> str:
-    """What the comparison of these methods is known by."""
+    """The config hash of the comparison of these methods."""
     inputs = {m.method: [m.dataset.config_hash, m.scores.config_hash] for m in methods}
     return stage_hash(STAGE, config, pack, {"prompts": [p.model_dump(mode="json") for p in prompts], **inputs})
 

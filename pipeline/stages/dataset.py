@@ -127,7 +127,7 @@ def _checked_directions(directions: Input | None, moved: pa.Table) -> Input | No
 
 
 def dataset_hash(config: DatasetConfig, pack: Pack, latents: Input, edited: Input) -> str:
-    """What the dataset of this config is known by."""
+    """The config hash of the dataset."""
     return stage_hash(STAGE, config, pack, {"latents": latents.config_hash, "edited_latents": edited.config_hash})
 
 

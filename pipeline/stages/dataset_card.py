@@ -33,7 +33,7 @@ RECEIPTS = (
 
 
 def dataset_card_hash(config: ExportedDatasetConfig, pack: Pack, labels: Input) -> str:
-    """What the card of these settings is known by."""
+    """The config hash of the card of these settings."""
     return stage_hash(STAGE, config, pack, {"labels": labels.config_hash})
 
 

@@ -146,7 +146,7 @@ def _edit_row(prompt: Prompt, config: EditedLatentsConfig, pack: Pack, outcome: 
 def edited_latents_hash(
     config: EditedLatentsConfig, pack: Pack, prompts: Sequence[Prompt], latents: Input, sources: Mapping[Method, Input]
 ) -> str:
-    """What the edited latents of these prompts are known by."""
+    """The config hash of the edited latents of these prompts."""
     inputs = {SOURCES[method]: source.config_hash for method, source in sorted(sources.items())}
     listed = [p.model_dump(mode="json") for p in prompts]
     return stage_hash(STAGE, config, pack, {"prompts": listed, "latents": latents.config_hash, **inputs})

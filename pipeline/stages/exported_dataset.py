@@ -28,7 +28,7 @@ WRITERS = 16  # files at a time; a part of an image folder is a thousand, each o
 
 
 def exported_dataset_hash(config: ExportedDatasetConfig, pack: Pack, labels: Input) -> str:
-    """What the export of these settings is known by."""
+    """The config hash of the export of these settings."""
     return stage_hash(STAGE, config, pack, {"labels": labels.config_hash})
 
 

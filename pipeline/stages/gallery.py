@@ -38,7 +38,7 @@ def labels_config(config: GalleryConfig) -> ExportedDatasetConfig:
 
 
 def gallery_hash(config: GalleryConfig, pack: Pack, labels: Input) -> str:
-    """What the gallery of these settings is known by."""
+    """The config hash of the gallery of these settings."""
     return stage_hash(STAGE, config, pack, {"labels": labels.config_hash})
 
 

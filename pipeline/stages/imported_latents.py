@@ -87,7 +87,7 @@ def _checked(tree: Any, name: str, pack: Pack) -> ForeignTensor:
 
 
 def imported_latents_hash(config: ImportedLatentsConfig, pack: Pack) -> str:
-    """What the latents of this file are known by."""
+    """The config hash of the latents."""
     return stage_hash(STAGE, config, pack)
 
 

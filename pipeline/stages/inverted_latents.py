@@ -40,7 +40,7 @@ NOT_FINITE = "the encoder's latent must be finite; it holds NaN or infinity."
 
 
 def inverted_latents_hash(config: InvertedLatentsConfig, pack: Pack, listing: Input) -> str:
-    """What the latents of these images are known by."""
+    """The config hash of the latents of these images."""
     return stage_hash(STAGE, config, pack, {"image_listing": listing.config_hash})
 
 

@@ -23,7 +23,7 @@ OF_FILES = ("format", "image_format", "quality", "images_per_shard", "keep_rejec
 
 
 def labels_hash(config: ExportedDatasetConfig, pack: Pack, dataset: Input, scores: Input) -> str:
-    """What the labels of these settings are known by."""
+    """The config hash of the labels of these settings."""
     usual = {name: ExportedDatasetConfig.model_fields[name].default for name in OF_FILES}
     settings = config.model_copy(update=usual)
     return stage_hash(STAGE, settings, pack, {"dataset": dataset.config_hash, "scores": scores.config_hash})

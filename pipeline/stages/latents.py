@@ -26,7 +26,7 @@ def compute_latents(
 
 
 def latents_hash(config: LatentsConfig, pack: Pack) -> str:
-    """What the latents of this config are known by."""
+    """The config hash of the latents."""
     return stage_hash(STAGE, config, pack)
 
 

@@ -30,7 +30,7 @@ def to_train(config: MappersConfig, pack: Pack, prompts: Sequence[Prompt]) -> li
 
 
 def mappers_hash(config: MappersConfig, pack: Pack, prompts: Sequence[Prompt], latents: Input | None) -> str:
-    """What the mappers of these prompts are known by; without latents where none is trained."""
+    """The config hash of the mappers of these prompts; without latents where none is trained."""
     listed = [p.model_dump(mode="json") for p in prompts]
     return stage_hash(
         STAGE, config, pack, {"prompts": listed, "latents": None if latents is None else latents.config_hash}

@@ -19,7 +19,7 @@ STAGE = OPTIMIZED_LATENTS.name
 def optimized_latents_hash(
     config: OptimizedLatentsConfig, pack: Pack, prompts: Sequence[Prompt], latents: Input
 ) -> str:
-    """What the optimised latents of these prompts are known by."""
+    """The config hash of the optimised latents of these prompts."""
     listed = [p.model_dump(mode="json") for p in prompts]
     return stage_hash(STAGE, config, pack, {"prompts": listed, "latents": latents.config_hash})
 

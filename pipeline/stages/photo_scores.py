@@ -26,7 +26,7 @@ STAGE = PHOTO_SCORES.name
 
 
 def photo_scores_hash(config: ScoresConfig, pack: Pack, dataset: Input) -> str:
-    """What the scores of this config are known by."""
+    """The config hash of the scores."""
     return stage_hash(STAGE, config, pack, {"dataset": dataset.config_hash})
 
 

@@ -97,7 +97,7 @@ def _mean(values: Sequence[float | None]) -> float | None:
 
 
 def report_hash(config: ReportConfig, pack: Pack, scores: Input) -> str:
-    """What the report of this config is known by."""
+    """The config hash of the report."""
     return stage_hash(STAGE, config, pack, {"scores": scores.config_hash})
 
 

@@ -95,7 +95,7 @@ def artifact_of(pack: Pack, config: ScoresConfig) -> Artifact:
 
 
 def scores_hash(config: ScoresConfig, pack: Pack, dataset: Input) -> str:
-    """What the scores of this config are known by."""
+    """The config hash of the scores."""
     judge = judge_digest(config.judge, device=pack.device)
     inputs = {"dataset": dataset.config_hash} | ({} if judge is None else {"judge": judge})
     return stage_hash(STAGE, config, pack, inputs)

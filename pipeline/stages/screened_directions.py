@@ -51,7 +51,7 @@ def screened_directions_hash(
     statistics: Statistics,
     earlier: Input | None = None,
 ) -> str:
-    """What the directions of this config are known by; ``earlier`` is the run whose sums they go on from."""
+    """The config hash of the directions; ``earlier`` is the run whose sums they go on from."""
     listed = [p.model_dump(mode="json") for p in prompts]
     before = None if earlier is None else earlier.config_hash
     inputs = {"prompts": listed, "style_statistics": statistics.source, "earlier": before}

@@ -26,7 +26,7 @@ NUM_THRESHOLDS = 51  # of the channel-count curve: 0.00, 0.01, ... 0.50
 def style_directions_hash(
     config: StyleDirectionsConfig, pack: Pack, prompts: list[Prompt], channels: ChannelTable
 ) -> str:
-    """What the directions of these prompts are known by."""
+    """The config hash of the directions of these prompts."""
     listed = [p.model_dump(mode="json") for p in prompts]
     return stage_hash(STAGE, config, pack, {"prompts": listed, "channel_directions": channels.source})
 

@@ -19,7 +19,7 @@ MOMENTS_STAGE = STYLE_MOMENTS.name
 
 
 def style_statistics_hash(config: StyleStatisticsConfig, pack: Pack) -> str:
-    """What the statistics of this config are known by."""
+    """The config hash of the statistics."""
     return stage_hash(STAGE, config, pack)
 
 

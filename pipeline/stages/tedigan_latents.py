@@ -17,7 +17,7 @@ STAGE = TEDIGAN_LATENTS.name
 
 
 def tedigan_latents_hash(config: TediganLatentsConfig, pack: Pack, prompts: Sequence[Prompt], latents: Input) -> str:
-    """What the latents of these prompts are known by."""
+    """The config hash of the latents of these prompts."""
     listed = [p.model_dump(mode="json") for p in prompts]
     return stage_hash(STAGE, config, pack, {"prompts": listed, "latents": latents.config_hash})
 
