@@ -99,6 +99,8 @@ def edit_dataset(request: Request) -> dict[str, Any]:
     pack = request.job().open_pack()
     check_precision(request["precision"], pack.device)
     prompts = load_prompts(request["prompts"], neutral=pack.description.neutral)  # a bad list stops before any cost
+    if any(prompt.method == "global" for prompt in prompts):
+        _check_directions(request, pack)
     if request["unreachable"] != "keep" or pack.description.oracle is not None:  # its samples are drawn anyway
         store, choice = request.job().store, request["unreachable"]
         prompts = choose_reachable(prompts, pack, store, num_samples=request["judging_samples"], unreachable=choice)
@@ -108,8 +110,6 @@ def edit_dataset(request: Request) -> dict[str, Any]:
     methods = {prompt.method for prompt in prompts}
     switched = reference_named(request["reference"]).settings("scores")
     request = replace(request, values={**request.values, **switched, "prompts": [p.row() for p in prompts]})
-    if "global" in methods:
-        _check_directions(request, pack)
 
     stages = [_latents(request)]
     if "global" in methods:

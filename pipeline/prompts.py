@@ -190,7 +190,7 @@ def _told(source: str, problems: Sequence[tuple[str, str]], places: Sequence[str
         return f"{source}, {lines[0]}"
     left = len(lines) - MOST_PROBLEMS
     more = [f"and {left} more."] if left > 0 else []
-    return "\n  ".join([f"{source}: {len(lines)} things to mend.", *lines[:MOST_PROBLEMS], *more])
+    return "\n  ".join([f"{source}: {len(lines)} problems.", *lines[:MOST_PROBLEMS], *more])
 
 
 def _check_row(row: Mapping[str, Any], default_neutral: str | None) -> tuple[dict[str, Any], list[str]]:

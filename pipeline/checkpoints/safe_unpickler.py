@@ -140,7 +140,7 @@ class _Machine:
                 raise RefusedError(f"it uses the instruction {name}")
         raise EOFError("no STOP")
 
-    def _bytes(self, value: bytes) -> bytes | memoryview:
+    def _bytes(self, value: bytes | bytearray) -> bytes | bytearray | memoryview:
         if len(value) < LARGE:
             return value
         let_go(self.cursor.data)

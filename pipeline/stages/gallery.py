@@ -21,7 +21,7 @@ from pipeline.gallery.content import (
 )
 from pipeline.machine.cores import map_on_cores
 from pipeline.packs.pack import Pack
-from pipeline.prompts import ORIGINAL
+from pipeline.prompts import ORIGINAL, PHOTO
 from pipeline.runs.shard import Input, Made, ShardReport, run_shard, stage_hash
 from pipeline.schemas import EDITS_FOLDER
 from storage import Store
@@ -127,6 +127,7 @@ def _draw_face(
 ) -> tuple[dict[str, Any], dict[str, bytes]]:
     """A face's data and files: its original first, then its edits."""
     latent, rows = face
+    rows = [row for row in rows if row["prompt_id"] != PHOTO]  # what was inverted is shown, not the photo itself
     rows = sorted(rows, key=lambda row: row["prompt_id"] != ORIGINAL)
     images = [storage.decode_image(row["image"]["bytes"]) for row in rows]
     sheet, across = compute_sprite(images, size=config.thumbnail_size)

@@ -148,7 +148,7 @@ def test_show_tells_every_row_of_a_prompt_list_on_a_line_of_its_own(tmp_path: Pa
     shown = pack("show", "peeps", "--prompts", prompts)
     assert shown.exit_code == 2
     first, *told = shown.stderr.strip().split("\n  ")
-    assert first.endswith("prompts.csv: 2 things to mend.")
+    assert first.endswith("prompts.csv: 2 problems.")
     assert [line.split(":")[0] for line in told] == ["line 2", "line 4"]
 
 

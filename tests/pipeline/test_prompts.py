@@ -171,13 +171,13 @@ def test_check_prompts_tells_all_problems_in_the_order_of_the_rows():
     with pytest.raises(PromptError) as caught:
         check_prompts(rows, source="list.csv")
     first, *told = str(caught.value).split("\n  ")
-    assert first == "list.csv: 6 things to mend."
+    assert first == "list.csv: 6 problems."
     assert [line.split(":")[0] for line in told] == ["row 1", "row 1", "row 3", "row 3", "row 4", "row 4"]
     assert [line.split()[2] for line in told[:4]] == ["`name`", "`strength`", "`num_channels`", "`method`"]
 
 
 def test_check_prompts_many_problems_are_counted_and_cut():
-    with pytest.raises(PromptError, match=r"25 things to mend") as caught:
+    with pytest.raises(PromptError, match=r"25 problems") as caught:
         check_prompts([{**ROW, "name": f"n{i}", "target": ""} for i in range(25)])
     assert str(caught.value).count("\n") == 21
     assert str(caught.value).endswith("and 5 more.")

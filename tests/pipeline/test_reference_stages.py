@@ -55,7 +55,7 @@ def test_switches_left_alone_are_not_hashed_and_set_ones_are_recorded(kind: type
         other = {"cutoff": 8, "relevance_cumulative_bug": True, "uint8": "+128", "guard": "zeros"}
         other |= {"torgb_style": "post_gain", "relevance_base": "mean_anchored", "relevance_layers": "res<=128"}
         other |= {"clip_preprocess": "raw_box", "l2_reduction": "sum" if default == "mean" else "mean"}
-        other |= {"reuse_mappers": False}
+        other |= {"reuse_mappers": False, "feather": 0.25, "precision": "half", "paste_back": True}
         assert kind(**{switch: other[switch]}).identity()[switch] == other[switch]
 
 

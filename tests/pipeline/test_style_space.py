@@ -157,6 +157,7 @@ def test_split_gives_views_in_layer_order() -> None:
     assert parts[0].data_ptr() == styles.data_ptr()
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize("shape", [(20,), (1, 19), (1, 2, 10)])
 def test_split_other_shape_raises(shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match=r"styles must be \[n, 20\] for a 8-px generator with channel_base=64"):

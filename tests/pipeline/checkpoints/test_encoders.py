@@ -102,6 +102,9 @@ class Recorder(E4e):
         return x
 
 
+@pytest.mark.usefixtures(
+    "unchecked"
+)  # the recorder gives back images for latents, and 384 x 512 is refused by the types
 @pytest.mark.parametrize(
     ("height", "shape", "rows"),
     [(256, (300, 300), None), (192, (256, 256), slice(32, 224)), (192, (384, 512), None)],

@@ -68,7 +68,8 @@ def reads_of(stage: str, uri: str, pack: Pack, num_shards: int) -> int:
         if stage == "edited_latents":
             config = EditedLatentsConfig(templates="none", shard_size=1)
             methods: dict[Method, str] = edited_latents.SOURCES
-            sources = {method: find_input(name, store) for method, name in methods.items()}
+            wanted = {prompt.method for prompt in PROMPTS}
+            sources = {method: find_input(name, store) for method, name in methods.items() if method in wanted}
             edits = edited_latents.load_edits(config, pack, PROMPTS, sources)
             report = edited_latents.run_edited_latents_shard(
                 config, store, pack, shard, prompts=PROMPTS, latents=source, edits=edits
