@@ -190,5 +190,5 @@ def test_identity_stays_under_another_shirt_and_changes_with_the_skin(pack: Pack
 def test_evaluation_beside_the_pack_is_of_this_pack(pack: Pack):
     record = json.loads(pack.store.read_bytes("evaluation.json"))
     assert record["files"] == pack.description.files
-    assert record["defaults"] == [pack.description.strength, pack.description.num_channels]
+    assert record["defaults"] == [pack.description.strength, pack.description.settings["global"]["rule"]]
     assert len(record["edits"]) >= 20
