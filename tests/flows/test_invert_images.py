@@ -53,7 +53,7 @@ def test_edit_dataset_of_photos_has_photo_reconstruction_and_edits_with_names(ch
 
 def test_edit_dataset_of_photos_scores_against_photo_and_reconstruction(chain: tuple[str, dict, str]):
     run, _, _ = chain
-    assert len(pd.read_parquet(f"{run}/scores")) == 2 * 3
+    assert len(pd.read_parquet(f"{run}/scores")) == 2 * (1 + 3)
     against = pd.read_parquet(f"{run}/photo_scores")
     assert len(against) == 2 * (1 + 3)
     assert (against.photo_pixel_distance > 0).all()
