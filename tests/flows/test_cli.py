@@ -133,6 +133,7 @@ def test_strengths_are_taken_in_one_word_or_in_several(
     seen = []
     monkeypatch.setattr(cli, "_run_here", lambda command, request, verbose: seen.append(request["strengths"]) or {})
     monkeypatch.setattr(cli, "_close", lambda *_: None)
+    monkeypatch.setattr("flows.environment.check_prompt_list", lambda _: None)
     in_process("edit-latents", "--prompts", "p.csv", "--run", "memory://x", *given)
     assert seen == [strengths]
 

@@ -148,3 +148,21 @@ def test_a_full_disk_is_one_line_and_the_rerun_completes(tmp_path: Path, tiny_pa
         assert subprocess.run(command, **shared).returncode == 0
     finally:
         subprocess.run(["umount", "-l", str(disk)], check=False)
+
+
+def test_a_bad_prompt_list_is_told_before_torch_is_imported(tmp_path: Path):
+    (tmp_path / "p.csv").write_text("name,target,neutral\nsame,a face,a face\n,a hat,\n")
+    code = (
+        "import sys; from typer.testing import CliRunner; from flows.cli import build_app;"
+        "r = CliRunner().invoke(build_app(), sys.argv[1:]); print(r.exit_code, 'torch' in sys.modules); print(r.output)"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code, "edit-dataset", "--prompts", str(tmp_path / "p.csv"), "--run", "memory://x"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        cwd=ROOT,
+        check=True,
+    )
+    assert result.stdout.startswith("2 False")
+    assert "p.csv: 2 problems" in result.stderr + result.stdout
