@@ -52,3 +52,13 @@ def test_probes_lift_keeps_lengths_and_text_components():
 def test_probe_rows_without_a_direction_is_refused(bad: Tensor):
     with pytest.raises(ValueError, match="at least one text direction must not be zero"):
         probe_rows(bad, num_probes=2)
+
+
+def test_probes_keep_the_length_on_average_however_many_directions_the_texts_span():
+    width, rank, draws = 12, 6, 300
+    x = torch.linspace(-1, 1, width)
+    lengths = [
+        (probes.weight * (probes.rows @ x)).square().sum()
+        for probes in (probe_rows(torch.eye(width)[:rank], num_probes=3, seed=seed) for seed in range(draws))
+    ]
+    assert float(torch.stack(lengths).mean() / x.square().sum()) == pytest.approx(1.0, abs=0.05)
