@@ -25,6 +25,7 @@ from flows.engine import ENGINE, Local
 from flows.pack_cli import pack_app, told
 from flows.parameters import Parameter
 from flows.progress import Bars, Lines
+from flows.runs_cli import runs_app
 from pipeline.errors import ParameterError, PipelineError
 
 MODULES = (  # in the order in which `styleclip --help` lists them
@@ -75,6 +76,7 @@ def build_app() -> typer.Typer:
     for name, command in load_commands().items():
         app.command(name, short_help=command.summary, help=command.description)(_typer_function(command))
     app.add_typer(pack_app, name="pack")
+    app.add_typer(runs_app, name="runs")
     return app
 
 

@@ -163,7 +163,7 @@ def is_done(store: Store, stage: str, shard: int, *, config_hash: str) -> bool:
         ConflictError: if the manifest was written with another config.
     """
     manifest = _own_manifest(store, stage, shard, config_hash)
-    return manifest is not None and all(_is_intact(store, path, record) for path, record in manifest.outputs.items())
+    return manifest is not None and all(is_intact(store, path, record) for path, record in manifest.outputs.items())
 
 
 def shard_outputs(store: Store, stage: str) -> list[str]:
@@ -216,7 +216,8 @@ def _own_manifest(store: Store, stage: str, shard: int, config_hash: str) -> Sha
     return manifest
 
 
-def _is_intact(store: Store, path: str, record: OutputRecord) -> bool:
+def is_intact(store: Store, path: str, record: OutputRecord) -> bool:
+    """Whether a file is there and has the recorded size and SHA-256; it is read for that."""
     try:
         return _record(store.read_bytes(path)) == record
     except MissingError:

@@ -1,5 +1,6 @@
 """Named bytes in a folder, the same on a disk, in memory and in a bucket."""
 
+import builtins
 import os
 import posixpath
 import re
@@ -7,6 +8,8 @@ import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -19,11 +22,30 @@ from storage.errors import BadUriError, MissingError, StorageError
 LOCAL_PROTOCOLS = ("file", "local")
 BUCKET_PROTOCOLS = ("s3", "s3a", "gs", "gcs", "abfs", "az")
 
+TEMPORARY = re.compile(r"\.[0-9a-f]{32}\.tmp")  # of a local write
+
 # With its listing cache s3fs shows neither list() nor exists() what another process wrote after the first listing.
 OPTIONS: dict[str, dict[str, Any]] = {
     "s3": {"use_listings_cache": False},
     "s3a": {"use_listings_cache": False},
 }
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One name in a folder.
+
+    Attributes:
+        name: the last part of its path.
+        is_folder: whether it is a folder.
+        bytes: size of a file, 0 for a folder.
+        modified: when it was last written, in UTC; None where the system does not say, as for a bucket's folders.
+    """
+
+    name: str
+    is_folder: bool
+    bytes: int
+    modified: datetime | None
 
 
 class Store:
@@ -127,6 +149,33 @@ class Store:
         paths = (name.removeprefix(start) for name in found if name.startswith(inside))
         return sorted(path for path in paths if not _is_hidden(path))
 
+    def entries(self, prefix: str = "") -> "builtins.list[Entry]":
+        """What is in the folder ``prefix`` itself, not below, by name; [] if it is absent. No hidden names."""
+        return [entry for entry in self._entries(prefix) if not _is_hidden(entry.name)]
+
+    def leftovers(self, prefix: str = "") -> "builtins.list[Entry]":
+        """Temporary files in the folder ``prefix`` itself that a crashed write left; only local folders have any."""
+        return [entry for entry in self._entries(prefix) if TEMPORARY.fullmatch(entry.name)]
+
+    def delete_leftover(self, prefix: str, name: str) -> None:
+        """Delete one of ``leftovers``, which ``delete`` cannot name."""
+        if not TEMPORARY.fullmatch(name):
+            raise ValueError(f"a leftover must be a temporary file of this package; got {name!r}.")
+        with _wrapped("delete", self._name(prefix)):
+            Path(self._locate(prefix)[1] if prefix else self._uri, name).unlink(missing_ok=True)
+
+    def _entries(self, prefix: str) -> "builtins.list[Entry]":
+        filesystem, root = self._root()
+        folder = self._locate(prefix)[1] if prefix else root
+        try:
+            with _wrapped("list", self._name(prefix)):
+                found = filesystem.ls(folder, detail=True)
+        except MissingError:
+            return []
+        inside = posixpath.join(folder.rstrip("/"), "")
+        entries = [_entry(details) for details in found if details["name"].rstrip("/") + "/" != inside]
+        return sorted(entries, key=lambda entry: entry.name)
+
     def delete(self, path: str) -> None:
         """Delete the file; nothing happens if it is not there (S3 could not tell)."""
         if not self.exists(path):
@@ -192,6 +241,20 @@ class Store:
         """Filesystem and the file's name in it."""
         filesystem, root = self._root()
         return filesystem, posixpath.join(root, _checked(path))
+
+
+def _entry(details: dict[str, Any]) -> Entry:
+    """What a filesystem says of a name, in one form; each has a key of its own for the time."""
+    stamp = details.get("mtime", details.get("LastModified", details.get("last_modified", details.get("updated"))))
+    if stamp is None:
+        stamp = details.get("created")
+    if isinstance(stamp, int | float):
+        stamp = datetime.fromtimestamp(stamp, UTC)
+    elif isinstance(stamp, str):
+        stamp = datetime.fromisoformat(stamp.replace("Z", "+00:00"))
+    folder = details["type"] == "directory"
+    name = posixpath.basename(details["name"].rstrip("/"))
+    return Entry(name, folder, 0 if folder else int(details["size"] or 0), stamp)
 
 
 def _normalized(uri: str) -> str:
