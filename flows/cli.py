@@ -24,7 +24,7 @@ from flows.commands import COMMANDS, Command, Request, fill_places
 from flows.engine import ENGINE, Local
 from flows.pack_cli import pack_app, told
 from flows.parameters import Parameter
-from flows.progress import Bars, Lines
+from flows.progress import Bars, Lines, Progress
 from flows.runs_cli import runs_app
 from pipeline.errors import ParameterError, PipelineError
 
@@ -51,6 +51,7 @@ MODULES = (  # in the order in which `styleclip --help` lists them
 REMOTE_CLIENTS = ("botocore", "aiobotocore", "aiohttp", "google", "gcsfs", "azure")  # their errors name the remedy
 HUGE = 2**31  # limits from here on are not shown in help
 VERBOSE = typer.Option("--verbose", "-v", help="Show the log of every shard.")
+AS_JSON = typer.Option("--log-json", help="Write log and progress as JSON, one object a line.")
 
 console = Console(markup=False)  # names and messages hold brackets of their own, as in [n, 18, 512]
 errors = Console(stderr=True, markup=False)
@@ -85,11 +86,16 @@ def _typer_function(command: Command) -> Any:
     keyword = inspect.Parameter.KEYWORD_ONLY
     options = [inspect.Parameter(p.name, keyword, default=p.default, annotation=_option(p)) for p in command.parameters]
     verbose = inspect.Parameter("verbose", keyword, default=False, annotation=Annotated[bool, VERBOSE])
+    as_json = inspect.Parameter("log_json", keyword, default=False, annotation=Annotated[bool, AS_JSON])
 
-    def function(verbose: bool = False, **values: Any) -> None:
-        run(command, values, verbose=verbose)
+    def function(verbose: bool = False, log_json: bool = False, **values: Any) -> None:
+        if log_json:
+            from flows.logs import log_as_json
 
-    function.__signature__ = inspect.Signature([*options, verbose])  # type: ignore[attr-defined]
+            log_as_json()
+        run(command, values, verbose=verbose, log_json=log_json)
+
+    function.__signature__ = inspect.Signature([*options, verbose, as_json])  # type: ignore[attr-defined]
     return function
 
 
@@ -148,7 +154,7 @@ def _range(word: str) -> list[float]:
     return [number for number in spaced if number != 0]
 
 
-def run(command: Command, values: dict[str, Any], *, verbose: bool = False) -> None:
+def run(command: Command, values: dict[str, Any], *, verbose: bool = False, log_json: bool = False) -> None:
     """Run a command; what the user got wrong is one line on stderr and exit code 2, what we got wrong a traceback."""
     from flows.environment import check_places, check_prompt_list, check_server
 
@@ -165,16 +171,16 @@ def run(command: Command, values: dict[str, Any], *, verbose: bool = False) -> N
             request = fill_places(request, flow_run=f"{command.name}-{now:%Y%m%d-%H%M%S}", when=now)
             check_places(request)
             check_prompt_list(request)
-            result = _run_here(command, request, verbose=verbose)
+            result = _run_here(command, request, progress=_progress(verbose, log_json))
     except typer.Exit:
         raise
     except Exception as error:
         if not _is_expected(error):
             raise
-        errors.print(Text("error: ", "bold red") + Text(_one_line(error)), soft_wrap=True)
+        _say_error(_one_line(error), log_json)
         raise typer.Exit(2) from error
     except KeyboardInterrupt as error:
-        errors.print("stopped; finished shards are kept, the same command goes on from them", soft_wrap=True)
+        _say_error("stopped; finished shards are kept, the same command goes on from them", log_json)
         raise typer.Exit(130) from error
     _close(command, request, result)
 
@@ -194,18 +200,33 @@ def _one_line(error: BaseException) -> str:
     return text
 
 
-def _run_here(command: Command, request: Request, *, verbose: bool) -> dict[str, Any]:
-    """In this process."""
-    from pipeline.machine.memory import keep_memory
+def _say_error(text: str, log_json: bool) -> None:
+    if log_json:
+        log.error("%s", text)
+    else:
+        errors.print(Text("error: ", "bold red") + Text(text), soft_wrap=True)
 
-    keep_memory()
+
+def _progress(verbose: bool, log_json: bool) -> Progress:
+    """Where progress is to be shown; the log goes there too."""
+    if log_json:
+        return Lines(lambda line: log.info("%s", line))
     handler = RichHandler(console=errors, show_path=False, show_level=True, markup=False)
     handler.setLevel(logging.INFO if verbose else logging.WARNING)
     for name in ("styleclip", "pipeline"):
         logging.getLogger(name).setLevel(logging.INFO)
         logging.getLogger(name).addHandler(handler)
-    bars = Bars(errors) if errors.is_terminal and not verbose else Lines(errors)
-    ENGINE.set(Local(bars))
+    if errors.is_terminal and not verbose:
+        return Bars(errors)
+    return Lines(lambda line: errors.print(line, soft_wrap=True, highlight=False))
+
+
+def _run_here(command: Command, request: Request, *, progress: Progress) -> dict[str, Any]:
+    """In this process."""
+    from pipeline.machine.memory import keep_memory
+
+    keep_memory()
+    ENGINE.set(Local(progress))
     return ENGINE.get().call(command, request)
 
 

@@ -7,6 +7,7 @@ from contextvars import ContextVar, copy_context
 from typing import TYPE_CHECKING, Any, Protocol
 
 from flows.jobs import Job, OpenWork, Work
+from flows.logs import logged_as
 from flows.progress import Progress, Quiet
 from pipeline.runs.progress import listening
 
@@ -49,7 +50,9 @@ class Local:
 
     def call(self, command: "Command", request: "Request") -> dict[str, Any]:
         """Run the command's body in this thread."""
-        return command.body(request)
+        run = {"run": request["run"]} if request.values.get("run") else {}
+        with logged_as(command=command.name, **run):
+            return command.body(request)
 
     def shards(
         self, opener: OpenWork, job: Job, work: Work, *, workers: int
@@ -63,7 +66,7 @@ class Local:
         with self.progress.stage(work.stage, work.total, work.unit) as bar:
 
             def run(shard: int) -> "ShardReport | BaseException":
-                with listening(bar.advance):
+                with listening(bar.advance), logged_as(stage=work.stage, shard=shard):
                     try:
                         report = work.run_shard(shard)
                     except Exception as error:

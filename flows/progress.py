@@ -1,7 +1,7 @@
 """What a person sees while stages run: a bar each on a terminal, now and then a plain line elsewhere."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from threading import Lock
 from typing import Protocol
@@ -116,16 +116,16 @@ class Lines:
     """Plain lines, for logs and pipes: one when a stage ends, and in a long one every 15 seconds.
 
     Args:
-        console: where to write.
+        say: writes a line.
     """
 
-    def __init__(self, console: Console) -> None:
-        self.console = console
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self.say = say
 
     @contextmanager
     def stage(self, name: str, total: int, unit: str) -> Iterator[Bar]:
         """A stage's lines."""
-        bar = _LineBar(self.console, name.replace("_", " "), total, unit)
+        bar = _LineBar(self.say, name.replace("_", " "), total, unit)
         yield bar
         bar.finish()
 
@@ -133,8 +133,8 @@ class Lines:
 class _LineBar:
     """Counts, and writes a line now and then."""
 
-    def __init__(self, console: Console, name: str, total: int, unit: str) -> None:
-        self.console, self.name, self.total, self.unit = console, name, total, unit
+    def __init__(self, say: Callable[[str], None], name: str, total: int, unit: str) -> None:
+        self.say, self.name, self.total, self.unit = say, name, total, unit
         self.done, self.skipped, self.lock = 0.0, 0.0, Lock()
         self.start = self.last = time.monotonic()
 
@@ -166,4 +166,4 @@ class _LineBar:
             self._say(f"done in {seconds:,.1f} s")
 
     def _say(self, text: str) -> None:
-        self.console.print(f"{self.name}: {text}", soft_wrap=True, highlight=False)
+        self.say(f"{self.name}: {text}")

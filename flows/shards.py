@@ -1,5 +1,6 @@
 """What every step does: run a stage's shards, close the stage, say in one line what was done."""
 
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -54,16 +55,29 @@ def _run(opener: OpenWork, job: Job, work: Work, workers: int) -> "list[ShardRep
     log = ENGINE.get().log
     reports: list[ShardReport] = []
     errors: list[BaseException] = []
+    start = time.monotonic()
     for outcome in ENGINE.get().shards(opener, job, work, workers=workers):
         if isinstance(outcome, BaseException):
             errors.append(outcome)
             continue
         reports.append(outcome)
-        again = " (already done)" if outcome.skipped else ""
-        log.info("%s: %d of %d shards, %d rows%s", work.stage, len(reports), work.num_shards, outcome.rows, again)
+        text = "%s: %d of %d shards, %d rows%s"
+        rest = " (already done)" if outcome.skipped else _pace(reports, work.num_shards, time.monotonic() - start)
+        where = {"stage": work.stage, "shard": outcome.shard}
+        log.info(text, work.stage, len(reports), work.num_shards, outcome.rows, rest, extra=where)
     if errors:
         raise errors[0]
     return reports
+
+
+def _pace(reports: "list[ShardReport]", num_shards: int, seconds: float) -> str:
+    """Rows a second of the shards made now, and the time left at that pace; empty where there is nothing to say."""
+    made = [report for report in reports if not report.skipped]
+    left = num_shards - len(reports)
+    if not left or seconds <= 0:
+        return ""
+    rate = sum(report.rows for report in made) / seconds
+    return f", {rate:,.1f} rows/s, {seconds / len(made) * left:,.0f} s left"
 
 
 def _said(closed: dict[str, Any], reports: "list[ShardReport]") -> dict[str, Any]:
@@ -71,11 +85,12 @@ def _said(closed: dict[str, Any], reports: "list[ShardReport]") -> dict[str, Any
     log, stage = ENGINE.get().log, closed["stage"]
     skipped = sum(report.skipped for report in reports)
     if skipped == len(reports):
-        log.info("%s: nothing to do, all %d shards were already done", stage, skipped)
+        log.info("%s: nothing to do, all %d shards were already done", stage, skipped, extra={"stage": stage})
     else:
-        log.info(
-            "%s: made %d shards, %d were already done, %d rows", stage, len(reports) - skipped, skipped, closed["rows"]
-        )
+        text = "%s: made %d shards, %d were already done, %d rows"
+        log.info(text, stage, len(reports) - skipped, skipped, closed["rows"], extra={"stage": stage})
     if closed["failures"]:
-        log.warning("%s: %d rows failed; their status column says so", stage, closed["failures"])
+        log.warning(
+            "%s: %d rows failed; their status column says so", stage, closed["failures"], extra={"stage": stage}
+        )
     return closed | {"shards_skipped": skipped}

@@ -131,7 +131,7 @@ def test_strengths_are_taken_in_one_word_or_in_several(
     given: list[str], strengths: tuple[float, ...] | None, monkeypatch: pytest.MonkeyPatch
 ):
     seen = []
-    monkeypatch.setattr(cli, "_run_here", lambda command, request, verbose: seen.append(request["strengths"]) or {})
+    monkeypatch.setattr(cli, "_run_here", lambda command, request, progress: seen.append(request["strengths"]) or {})
     monkeypatch.setattr(cli, "_close", lambda *_: None)
     monkeypatch.setattr("flows.environment.check_prompt_list", lambda _: None)
     in_process("edit-latents", "--prompts", "p.csv", "--run", "memory://x", *given)
