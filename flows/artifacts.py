@@ -1,12 +1,72 @@
-"""What a finished run shows in Prefect's UI: summary as a table, contact sheet as a picture, where it all is."""
+"""What a run shows in Prefect's UI: how far a stage is, what each left where, summary and contact sheet at the end."""
 
 import base64
 import io
+from collections.abc import Mapping
+from typing import Any, cast
+from uuid import UUID
 
-from prefect.artifacts import create_markdown_artifact, create_table_artifact
+from prefect.artifacts import (
+    create_markdown_artifact,
+    create_progress_artifact,
+    create_table_artifact,
+    update_progress_artifact,
+)
 
 SHEET_SIDE = 1_600  # pixels of the longer side: the picture travels inside the artifact
 JPEG_QUALITY = 80
+
+
+class Meter:
+    """A stage's progress as an artifact of the current flow run; none where one shard is all there is.
+
+    Args:
+        stage: its name.
+        num_shards: how many shards it has.
+    """
+
+    def __init__(self, stage: str, num_shards: int) -> None:
+        self.done, self.num_shards = 0, num_shards
+        self.artifact: UUID | None = None
+        if num_shards > 1:
+            words = stage.replace("_", " ")
+            made = create_progress_artifact(0.0, key=_key(stage, "progress"), description=f"{words}, shards")
+            self.artifact = cast(UUID, made)  # a coroutine only where an event loop runs
+
+    def advance(self) -> None:
+        """One more shard has ended."""
+        self.done += 1
+        if self.artifact is not None:
+            _ = update_progress_artifact(self.artifact, round(100 * self.done / self.num_shards, 1))
+
+
+def publish_stage(closed: Mapping[str, Any]) -> None:
+    """Leave what a stage made, and where, as an artifact of the current flow run.
+
+    Args:
+        closed: what the command came to; nothing is left where it names no stage, as for a command of several.
+    """
+    if "stage" not in closed or "rows" not in closed:
+        return
+    from storage import Store
+
+    stage = closed["stage"]
+    made = closed["shards"] - closed.get("shards_skipped", 0)
+    lines = [
+        f"**{closed['rows']:,} rows** in `{Store(closed['run']).uri}/{stage}`",
+        f"{made} of {closed['shards']} shards made now, the others were done",
+    ]
+    if closed.get("failures"):
+        lines.append(f"**{closed['failures']:,} rows failed**; their `status` and `error` columns say why")
+    if closed.get("where"):
+        lines.append(f"See `{closed['where']}`")
+    title = stage.replace("_", " ")
+    create_markdown_artifact(key=_key(stage, "made"), markdown="\n\n".join(lines), description=f"What {title} left")
+
+
+def _key(stage: str, what: str) -> str:
+    """An artifact's key may hold small letters, digits and dashes only."""
+    return f"{stage.lower().replace('_', '-')}-{what}"
 
 
 def publish_report(run: str) -> None:
@@ -28,7 +88,7 @@ def publish_report(run: str) -> None:
     create_markdown_artifact(
         key="contact-sheet",
         markdown=f"![contact sheet](data:image/jpeg;base64,{picture})\n\nDataset: `{store.uri}/dataset`\n\n"
-        f"Sheet in full: `{store.uri}/{CONTACT_SHEET}`",
+        f"Sheet in full: `{store.uri}/{CONTACT_SHEET}`\n\nGallery: `{store.uri}/gallery/index.html`",
         description="Originals on the left, one edit per column",
     )
 

@@ -16,7 +16,7 @@ from prefect.runtime import flow_run
 from prefect.task_runners import ThreadPoolTaskRunner
 from prefect.utilities.callables import parameter_schema
 
-from flows.artifacts import publish_report
+from flows.artifacts import Meter, publish_report, publish_stage
 from flows.cli import load_commands
 from flows.commands import Command, Request, fill_places
 from flows.engine import ENGINE, Log
@@ -57,14 +57,17 @@ class PrefectEngine:
             )
             for shard in range(work.num_shards)
         ]
+        meter = Meter(work.stage, work.num_shards)
         if workers == 1:
             for run, parameters in zip(named, every, strict=True):
                 yield run(**parameters, return_state=True).result(raise_on_failure=False)
+                meter.advance()
             return
         with ThreadPoolTaskRunner(max_workers=workers) as runner:
             futures: list[Any] = [runner.submit(run, parameters=p) for run, p in zip(named, every, strict=True)]
             for future in as_completed(futures):
                 yield future.result(raise_on_failure=False)
+                meter.advance()
 
 
 class CommandFlow(Flow[..., dict[str, Any]]):
@@ -111,6 +114,7 @@ def as_flow(command: Command) -> CommandFlow:
             result = command.body(request)
         finally:
             ENGINE.reset(token)
+        publish_stage(result)
         if command.name == "report":
             publish_report(request["run"])
         return result

@@ -129,6 +129,13 @@ def edit_dataset(request: Request) -> dict[str, Any]:
     stages += [edited, rendered, scored, report(**request.shared_with(report))]
     if not is_current(request["run"]):  # one with rules of the user's own stays
         stages.append(gallery(**request.shared_with(gallery)))
+    uri = request.job().store.uri
+    ENGINE.get().log.info(
+        "edit-dataset: %d images in %s/dataset, %d prompts failed; contact sheet and gallery/index.html beside it",
+        rendered["rows"],
+        uri,
+        edited["failed_prompts"],
+    )
     if all(closed["shards_skipped"] >= closed["shards"] for closed in stages):
         ENGINE.get().log.info("edit-dataset: nothing to do, %s is complete and unchanged", request["run"])
     return {

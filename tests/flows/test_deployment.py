@@ -172,6 +172,7 @@ def test_deployed_edit_dataset_runs_on_a_worker(deployed: dict[str, str], comple
         "num_latents": 3,
         "device": "cpu",
         "templates": "none",
+        "images_per_shard": 6,
     }
     prefect(deployed, "deployment", "run", "edit-dataset/edit-dataset", "--params", json.dumps(parameters))
     time.sleep(2)
@@ -183,7 +184,12 @@ def test_deployed_edit_dataset_runs_on_a_worker(deployed: dict[str, str], comple
     assert len(pd.read_parquet(run / "scores")) == 3 * (1 + 3)
     names = {found["name"] for found in ask(deployed, "flow_runs/filter", {})}
     assert {"complete 2 prompts x 3", "complete render-dataset", "complete sample-latents 3 latents"} <= names
-    assert "dataset 1 of 1" in {found["name"] for found in ask(deployed, "task_runs/filter", {})}
+    assert "dataset 1 of 3" in {found["name"] for found in ask(deployed, "task_runs/filter", {})}
     artifacts = {found["key"]: found["data"] for found in ask(deployed, "artifacts/filter", {})}
     assert "data:image/jpeg;base64," in artifacts["contact-sheet"]
     assert "Red Hair" in artifacts["summary"]
+    assert artifacts["dataset-progress"] == 100.0
+    assert f"**12 rows** in `{run}/dataset`" in artifacts["dataset-made"]
+    assert {"latents-made", "edited-latents-made", "scores-made"} <= set(artifacts)
+    lines = {found["message"] for found in ask(deployed, "logs/filter", {})}
+    assert any(f"12 images in {run}/dataset, 0 prompts failed" in line for line in lines)
