@@ -61,6 +61,7 @@ def show_pack(
         ("CLIP", clip),
         ("identity network", _kind(about.identity)),
         ("inverter", _kind(about.inverter)),
+        ("framing of photos", about.align),
         ("oracle", "none" if about.oracle is None else f"reads {', '.join(about.oracle.attributes)}"),
         ("neutral prompt", about.neutral),
         ("default strength", f"{about.strength:g}"),
@@ -133,6 +134,10 @@ def import_command(
     licence: Annotated[str | None, typer.Option(help="Licence and credit of the weights.")] = None,
     clip_name: Annotated[str | None, typer.Option(help="open_clip model; ViT-B-32-quickgelu by default.")] = None,
     clip_pretrained: Annotated[str | None, typer.Option(help="open_clip tag; openai by default.")] = None,
+    align: Annotated[
+        str | None,
+        typer.Option(help="How photos are framed for the generator: ffhq, center-crop or none; also of a pack there."),
+    ] = None,
 ) -> None:
     """Turn checkpoints into a pack, once and safely: nothing in them is run.
 

@@ -40,6 +40,7 @@ from pipeline.packs.pack import (
     INVERTER_FILE,
     PACK_FILE,
     STATISTICS_FILE,
+    Align,
     Pack,
     mapper_file,
     write_pack,
@@ -80,6 +81,10 @@ class ImportOptions(BaseModel):
     )
     clip_name: str = Field(default="ViT-B-32-quickgelu", description="open_clip model.")
     clip_pretrained: str = Field(default="openai", description="open_clip pretrained tag.")
+    align: Align | None = Field(
+        default=None,
+        description="How photos are framed before they are inverted; none means as the pack says, a new one: none.",
+    )
 
 
 @dataclass(frozen=True)
@@ -163,16 +168,18 @@ def import_pack(sources: Sequence[str], store: Store, *, options: ImportOptions 
 
 def _opened(store: Store, options: ImportOptions) -> _Draft:
     """The pack that is there, or an empty one."""
+    framing = options.model_dump(include={"align"}, exclude_none=True)  # said with an encoder that comes later, too
     if store.exists(PACK_FILE):
         pack = Pack(store, device="cpu")
         fields = pack.description.model_dump()
         hashes = fields.pop("files")
-        return _Draft(store, pack.generator, fields, hashes)
+        return _Draft(store, pack.generator, fields | framing, hashes)
     fields = {
         "name": options.name or slug(os.path.basename(store.uri)) or "imported",
         "version": 1,
         **options.model_dump(include={"domain", "neutral", "strength", "num_channels", "licence"}),
         "clip": {"name": options.clip_name, "pretrained": options.clip_pretrained},
+        **framing,
     }
     return _Draft(store, None, fields)
 

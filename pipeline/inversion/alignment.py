@@ -6,11 +6,11 @@ import numpy as np
 from jaxtyping import UInt8
 
 from pipeline.inversion.crop import cut_frame
-from pipeline.inversion.frame import Align, Canvas, Frame, canvas_of, center_frame, ffhq_frame, whole_frame
+from pipeline.inversion.frame import Canvas, Frame, canvas_of, center_frame, ffhq_frame, whole_frame
 from pipeline.inversion.intake import RejectedImageError
 from pipeline.inversion.landmarks import FindFaces, load_face_finder
 from pipeline.models.e4e import E4eConfig
-from pipeline.packs.pack import Pack
+from pipeline.packs.pack import Align, Pack
 
 
 @dataclass(frozen=True)

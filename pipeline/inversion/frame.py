@@ -10,8 +10,6 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float, UInt8
 
-Align = Literal["ffhq", "center-crop", "none"]
-
 # FFHQ's rule (Karras et al. 2019, appendix A): a square around the eyes and the mouth, its half side the larger of
 EYE_DISTANCES = 2.0  # distances between the eyes
 MOUTH_DISTANCES = 1.8  # distances from the eyes to the mouth

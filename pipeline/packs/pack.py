@@ -39,6 +39,8 @@ ORACLE_FILE = "oracle.safetensors"
 STATISTICS_FILE = "style_statistics.parquet"
 DIRECTIONS_FILE = "channel_directions.parquet"
 DEFAULT_PACK = "peeps"
+Align = Literal["ffhq", "center-crop", "none"]
+"""How photos are framed for a generator."""
 
 
 def mapper_file(prompt_id: str) -> str:
@@ -82,7 +84,7 @@ class PackDescription(BaseModel):
         None, discriminator="kind", description="Inverter; none means the pack has none."
     )
     oracle: OracleConfig | None = Field(None, description="Attribute oracle; none means the pack has none.")
-    align: Literal["ffhq", "center-crop", "none"] = Field(
+    align: Align = Field(
         "none",
         description="How photos are framed before they are inverted: ffhq (around eyes and mouth, as FFHQ is), "
         "center-crop, or none (they are framed already; the whole image).",

@@ -62,13 +62,24 @@ def test_import_that_names_another_clip_looks_it_up_in_a_process_of_its_own(pick
 
 
 def test_import_show_and_export(pickle_file: Path, tmp_path: Path):
-    imported = pack("import", pickle_file, "--to", tmp_path / "mine", "--domain", "noise", "--licence", "own work")
+    imported = pack(
+        "import",
+        pickle_file,
+        "--to",
+        tmp_path / "mine",
+        "--domain",
+        "noise",
+        "--licence",
+        "own work",
+        "--align",
+        "center-crop",
+    )
     assert imported.exit_code == 0, imported.output
     assert "network.pkl: nvlabs -> generator.safetensors, preview.png" in imported.output
     assert "left out on purpose: 8 tensors" in imported.output
     shown = pack("show", tmp_path / "mine")
     assert shown.exit_code == 0, shown.output
-    for words in ("16 px", "own work", "ViT-B-32-quickgelu", "from network.pkl", "identity network"):
+    for words in ("16 px", "own work", "ViT-B-32-quickgelu", "from network.pkl", "identity network", "center-crop"):
         assert words in shown.output
     exported = pack("export", tmp_path / "mine", tmp_path / "out.pt", "--format", "nvlabs-state")
     assert exported.exit_code == 0, exported.output
@@ -94,6 +105,7 @@ def test_clamp_and_half_precision_of_a_pickle_say_whether_they_are_on(tmp_path: 
     [
         (("--format", "tensorflow"), "--format: Input should be 'nvlabs'"),
         (("--parity", "exact"), "--parity: Input should be 'nvlabs'"),
+        (("--align", "faces"), "--align: Input should be 'ffhq'"),
         (("--label", "1"), "the generator has no classes"),
         (("--clip-name", "ViT-B-32"), "QuickGELU"),
     ],

@@ -56,6 +56,17 @@ def test_pack_records_where_it_is_from(pickle_file: Path, store: Store):
     assert record["clamp_reached"] == "by none of seeds 0 to 3"
 
 
+@pytest.mark.parametrize(("later", "wanted"), [({}, "ffhq"), ({"align": "center-crop"}, "center-crop")])
+def test_framing_of_photos_is_kept_unless_a_later_import_says_another(
+    later: dict[str, Any], wanted: str, tmp_path: Path, store: Store
+):
+    pack = run(store, ro.save_converted(tmp_path / "x.pt", ro.random_generator(8)), align="ffhq")
+    assert pack.description.align == "ffhq"
+    rows = sum(layer.num_channels for layer in pack.generator.space.editable)
+    np.save(tmp_path / "fs3.npy", np.ones((rows, 4), np.float32))
+    assert run(store, tmp_path / "fs3.npy", **later).description.align == wanted
+
+
 def test_pack_records_that_test_seeds_reach_the_clamp(tmp_path: Path, store: Store):
     path = nv.save_pickle(tmp_path / "n.pkl", nv.random_generator(16, conv_clamp=0.5))
     pack = run(store, path)
