@@ -555,6 +555,9 @@ class InvertedLatentsConfig(StageConfig):
         default=0.1, ge=0, description="Weight of the identity loss; 0 without such a network."
     )
     code_weight: float = Field(default=0.1, ge=0, description="Weight of the mean squared distance to the start.")
+    spread_weight: float = Field(
+        default=1.0, ge=0, description="Weight of what moves the rows of w_plus apart; keeps edits working."
+    )
     perceptual: Literal["auto", "oracle", "clip"] = Field(
         default="auto", description="Network whose features are compared; auto: the oracle's, else CLIP's."
     )

@@ -15,11 +15,12 @@ from torch import Tensor
 from pipeline.inversion.likeness import TERMS as LIKENESS_TERMS
 from pipeline.inversion.likeness import Likeness, Seen
 from pipeline.models.stylegan2 import Generator
+from pipeline.models.synthesis_plan import SynthesisPlan
 from pipeline.optimization.descent import Descent, Schedule, run_slots, update_all
 from pipeline.optimization.space import LatentSpace
 from pipeline.pixels import from_rgb_arrays
 
-TERMS = (*LIKENESS_TERMS, "code_loss")
+TERMS = (*LIKENESS_TERMS, "code_loss", "spread_loss")
 
 
 @dataclass(frozen=True)
@@ -31,12 +32,16 @@ class RefineWeights:
         perceptual: of the distance of features.
         identity: of 1 less the cosine of identities.
         code: of the mean squared distance to the code that the search starts from.
+        spread: of the mean squared difference between the moves of single rows and the move that all share. Edits work
+            best near w, where all rows are one (Tov et al. 2021, "Designing an Encoder", section 3.2); what moves
+            them apart is also what follows the noise of a file.
     """
 
     pixel: float
     perceptual: float
     identity: float
     code: float
+    spread: float
 
 
 @dataclass
@@ -76,12 +81,14 @@ def refine(
     schedule: Schedule,
     target: float,
     batch_size: int,
+    plan: SynthesisPlan | None = None,
 ) -> list[Refined]:
     """Search for the latent of every picture from its code.
 
-    ``argmin_w pixel |x - G(w)| + perceptual D(x, G(w)) + identity (1 - <R(x), R(G(w))>) + code ||w - w_0||^2``, each a
-    mean; Adam, with latents that share nothing but the passes through the networks. The best vector is kept, not the
-    last. One whose loss is not finite keeps its code.
+    ``argmin_w pixel |x - G(w)| + perceptual D(x, G(w)) + identity (1 - <R(x), R(G(w))>) + code |m|^2 +
+    spread |m - m'|^2`` with the move ``m = w - w_0`` and ``m'`` its mean over the rows, each term a mean; Adam, with
+    latents that share nothing but the passes through the networks. The best vector is kept, not the last. One whose
+    loss is not finite keeps its code.
 
     Args:
         generator: draws.
@@ -93,8 +100,9 @@ def refine(
         schedule: of each search.
         target: a pixel loss at which a search has done enough; 0 for never.
         batch_size: latents at a time; does not change the result beyond rounding.
+        plan: how latents are rendered; None runs the generator's modules as they are.
     """
-    latents = LatentSpace(generator, space)
+    latents = LatentSpace(generator, space, plan=plan)
     refined = [Refined(code) for code in codes]
     shape = codes.shape[1:]
 
@@ -126,9 +134,12 @@ def _step(
     """One step of every slot; those that ended, and why."""
     vectors = torch.stack([slot.descent.vector for slot in slots])
     starts = torch.stack([slot.start for slot in slots])
-    seen = likeness.see(space.generator.render(space.styles(vectors)))
+    seen = likeness.see(space.generator.render(space.styles(vectors), plan=space.plan))
     near = likeness.terms(seen, Seen.joined([slot.wanted for slot in slots]))
-    terms = torch.cat([near, (vectors - starts).square().mean(dim=1, keepdim=True)], dim=1)
+    moves = (vectors - starts).view(len(slots), space.generator.space.num_ws, -1)
+    apart = moves - moves.mean(dim=1, keepdim=True)
+    far = torch.stack([moves.square().mean(dim=(1, 2)), apart.square().mean(dim=(1, 2))], dim=1)
+    terms = torch.cat([near, far], dim=1)
     total = terms @ torch.tensor(astuple(weights), device=terms.device)
     (gradients,) = torch.autograd.grad(total.sum(), vectors)
     finite = (torch.isfinite(total) & torch.isfinite(gradients).all(dim=1)).tolist()

@@ -24,6 +24,7 @@ from pipeline.inversion.refine import Refined, RefineWeights, refine
 from pipeline.inversion.sheet import SheetRow, cell_size, draw_inversion_sheet, thumbnail
 from pipeline.inversion.sources import ImageReference
 from pipeline.machine.cores import map_on_cores
+from pipeline.machine.plans import synthesis_plan
 from pipeline.optimization.descent import Schedule
 from pipeline.packs.pack import Pack
 from pipeline.pixels import from_rgb_arrays, to_rgb_arrays
@@ -117,11 +118,16 @@ def compute_inverted_latents(
         codes,
         space=config.refine_space,
         weights=RefineWeights(
-            config.pixel_weight, config.perceptual_weight, config.identity_weight, config.code_weight
+            config.pixel_weight,
+            config.perceptual_weight,
+            config.identity_weight,
+            config.code_weight,
+            config.spread_weight,
         ),
         schedule=Schedule(config.refine, config.learning_rate, RAMPUP, RAMPDOWN, config.tolerance, config.patience),
         target=config.target_error,
         batch_size=config.batch_size,
+        plan=synthesis_plan(pack.generator),
     )
     w_plus = torch.stack([one.w_plus for one in refined])
     found = _joined(map_on_cores(lambda part: measure(pictures[part], w_plus[part]), batches, device=device))
@@ -159,7 +165,8 @@ def _measure(
 ) -> list[_Measured]:
     with torch.no_grad():
         shown = from_rgb_arrays(pictures).to(pack.device)
-        drawn = pack.generator(w_plus).clamp(-1, 1)
+        plan = synthesis_plan(pack.generator)
+        drawn = pack.generator.render(pack.generator.styles(w_plus), plan=plan).clamp(-1, 1)
         terms = likeness.terms(likeness.see(drawn), likeness.see(shown)).tolist()
         agreement: list[float | None] = [None] * len(pictures)
         if pack.description.oracle is not None:

@@ -7,14 +7,15 @@ from pipeline.inversion.frame import canvas_of
 from pipeline.inversion.likeness import Likeness
 from pipeline.inversion.refine import Refined, RefineWeights, refine
 from pipeline.models.sampling import sample_w_plus
+from pipeline.models.synthesis_plan import DirectPlan
 from pipeline.optimization.descent import Schedule
 from pipeline.packs.pack import Pack
 from pipeline.pixels import from_rgb_arrays, to_rgb_arrays
 from tests.pipeline.inversion.pictures import smooth_picture
 from tests.tolerances import OPTIMIZED
 
-PIXELS = RefineWeights(pixel=1.0, perceptual=0.0, identity=0.0, code=0.0)
-ALL = RefineWeights(pixel=1.0, perceptual=0.5, identity=0.1, code=0.1)
+PIXELS = RefineWeights(pixel=1.0, perceptual=0.0, identity=0.0, code=0.0, spread=0.0)
+ALL = RefineWeights(pixel=1.0, perceptual=0.5, identity=0.1, code=0.1, spread=1.0)
 SHORT = Schedule(num_steps=25, learning_rate=0.1, rampup=0.05, rampdown=0.25, tolerance=0.0, patience=0)
 
 
@@ -75,10 +76,34 @@ def test_refine_pulls_to_the_code(tiny_pack: Pack):
     codes = sample_w_plus(tiny_pack.generator, [0], psi=0.5)
     picture = smooth_picture(16, 16)[None]
     far, near = (
-        float((run(tiny_pack, picture, RefineWeights(1.0, 0.0, 0.0, code))[0].w_plus - codes[0]).square().mean())
+        float((run(tiny_pack, picture, RefineWeights(1.0, 0.0, 0.0, code, 0.0))[0].w_plus - codes[0]).square().mean())
         for code in (0.0, 100.0)
     )
     assert near < 0.05 * far
+
+
+def test_refine_keeps_rows_together_but_lets_them_move_together(tiny_pack: Pack):
+    codes = sample_w_plus(tiny_pack.generator, [0], psi=0.5)
+    shared, apart = [], []
+    for spread in (0.0, 100.0):
+        (found,) = run(tiny_pack, drawn(tiny_pack, range(50, 51)), RefineWeights(1.0, 0.0, 0.0, 0.0, spread))
+        moves = found.w_plus - codes[0]
+        shared.append(float(moves.mean(dim=0).square().mean()))
+        apart.append(float((moves - moves.mean(dim=0)).square().mean()))
+    assert apart[1] < 0.05 * apart[0]
+    assert shared[1] > 0.3 * shared[0]
+
+
+def test_refine_renders_by_the_plan_it_is_given(tiny_pack: Pack):
+    class Counting(DirectPlan):
+        renders = 0
+
+        def images(self, state, styles):
+            Counting.renders += 1
+            return super().images(state, styles)
+
+    run(tiny_pack, drawn(tiny_pack, range(50, 51)), plan=Counting(tiny_pack.generator.synthesis))
+    assert Counting.renders == SHORT.num_steps
 
 
 def test_refine_of_a_code_that_is_not_finite_keeps_it(tiny_pack: Pack):
