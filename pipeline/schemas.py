@@ -110,6 +110,11 @@ LATENTS = Artifact(
         Column("psi", FLOAT, "Truncation applied to w, 0 to 2; null for images and files."),
         Column("w_plus", None, "w_plus [num_ws, w_dim], row-major; shape in the metadata key w_plus_shape."),
         Column("inversion_error", FLOAT, "Mean absolute pixel error of the reconstruction on [-1, 1]; null for seeds."),
+        Column(
+            "generator_delta",
+            STRING,
+            "File in the run of the change to the generator that this latent is drawn with; null for none.",
+        ),
         Column("status", STRING, "ok or failed."),
         Column("error", STRING, "Why it failed; null where ok."),
     ),
@@ -152,7 +157,8 @@ INVERTED_IMAGES = Artifact(
         Column("aligned", IMAGE_TYPE, "What the encoder was shown: PNG bytes and file name; null where failed."),
         Column("reconstruction", IMAGE_TYPE, "What the generator draws from the latent; null where failed."),
         Column("encoder_error", FLOAT, "Mean absolute pixel error of the code before refinement, on [-1, 1]."),
-        Column("inversion_error", FLOAT, "The same of the latent, as in latents."),
+        Column("pivot_error", FLOAT, "The same of the latent before pivotal tuning; null without any."),
+        Column("inversion_error", FLOAT, "The same of what is drawn in the end, as in latents."),
         Column("perceptual_distance", FLOAT, "Squared distance of unit features, mean of layers and places, 0 to 4."),
         Column("identity_similarity", FLOAT, "Cosine of identities, -1 to 1; null without such a network."),
         Column("oracle_agreement", FLOAT, "Share of attributes the oracle sees alike, 0 to 1; null without an oracle."),
@@ -162,6 +168,10 @@ INVERTED_IMAGES = Artifact(
         Column(
             "refine_stop", STRING, "Why it ended: steps, flat, target or failed (the code was kept); null for none."
         ),
+        Column("tuning_steps", INT32, "Steps of pivotal tuning taken; 0 for none."),
+        Column("tuning_stop", STRING, "Why it ended: steps, target or failed (no change was kept); null for none."),
+        Column("delta_bytes", INT64, "Size of the file of the change to the generator; null for none."),
+        Column("seconds", FLOAT, "Seconds that it took, its share of those of its batch; null where failed."),
         Column("status", STRING, "ok or failed."),
         Column("reason", STRING, "One word for why it failed, e.g. not_an_image or no_face; null where ok."),
         Column("error", STRING, "Why it failed; null where ok."),

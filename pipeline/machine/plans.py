@@ -8,6 +8,7 @@ import torch
 from pipeline.config import Precision
 from pipeline.machine.precision import check_precision
 from pipeline.models.clip import Clip
+from pipeline.models.generator_delta import TunedGenerator
 from pipeline.models.polyphase_plan import PolyphasePlan
 from pipeline.models.render_graphs import RenderGraphs
 from pipeline.models.stylegan2 import Generator
@@ -21,7 +22,8 @@ _preparing = Lock()
 def synthesis_plan(generator: Generator, precision: Precision = "full", *, winograd: bool = False) -> SynthesisPlan:
     """The generator's plan for its device.
 
-    On a CPU the modules as they are. On CUDA ``prepared_plan``, in half precision where asked for.
+    On a CPU, and of a generator tuned to one image, the modules as they are. On CUDA ``prepared_plan``, in half
+    precision where asked for.
 
     Args:
         generator: on the device where it is to run.
@@ -32,7 +34,7 @@ def synthesis_plan(generator: Generator, precision: Precision = "full", *, winog
     """
     device = generator.mapping.w_avg.device
     check_precision(precision, device)
-    if device.type == "cuda":
+    if device.type == "cuda" and not isinstance(generator, TunedGenerator):
         return prepared_plan(generator, half=precision == "half")
     return DirectPlan(generator.synthesis, taps=transformed_taps(generator.synthesis) if winograd else {})
 

@@ -241,6 +241,35 @@ class Pack:
         return read_table(self.store, name)
 
 
+class TunedPack(Pack):
+    """A pack with another generator of the same architecture; all else is the pack's own, loaded once for both."""
+
+    def __init__(self, pack: Pack, generator: Generator) -> None:
+        self.pack, self.store, self.device = pack, pack.store, pack.device
+        self.description, self.digest = pack.description, pack.digest
+        self.__dict__["generator"] = generator
+
+    @property
+    def identity(self) -> IdentityNetwork:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """See ``Pack``."""
+        return self.pack.identity
+
+    @property
+    def inverter(self) -> Inverter:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """See ``Pack``."""
+        return self.pack.inverter
+
+    @property
+    def oracle(self) -> Oracle:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """See ``Pack``."""
+        return self.pack.oracle
+
+    @property
+    def clip(self) -> Clip:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """See ``Pack``."""
+        return self.pack.clip
+
+
 def built_in_packs() -> list[str]:
     """Names of the packs that ship with the project."""
     root = package_files("pipeline.packs")

@@ -117,6 +117,7 @@ def run_imported_latents_shard(
             "psi": [None] * n,
             "w_plus": storage.vectors(w_plus.numpy()),
             "inversion_error": [None] * n,
+            "generator_delta": [None] * n,
             "status": ["ok" if good else "failed" for good in finite],
             "error": [None if good else NOT_FINITE for good in finite],
         }

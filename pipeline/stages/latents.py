@@ -53,6 +53,7 @@ def run_latents_shard(config: LatentsConfig, store: Store, pack: Pack, shard: in
                 "psi": [config.psi] * n,
                 "w_plus": storage.vectors(w_plus),
                 "inversion_error": [None] * n,
+                "generator_delta": [None] * n,
                 "status": ["ok" if good else "failed" for good in finite],
                 "error": [None if good else NOT_FINITE for good in finite],
             },
