@@ -61,7 +61,7 @@ PHOTOS = replace(
     RUN,
     *RUN_ON,
     PHOTOS,
-    settings_of(InvertedLatentsConfig, only=["image_column", "align", "refine", "min_quality"]),
+    settings_of(InvertedLatentsConfig, only=["image_column", "align", "refine", "pivotal_tuning", "min_quality"]),
     LATENTS,
     settings_of(LatentsConfig, only=["num_latents", "first_seed", "psi"]),
     STRENGTHS,

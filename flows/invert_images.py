@@ -58,12 +58,13 @@ def invert_images(request: Request) -> dict[str, Any]:
     written but to RUN.
     """
     from pipeline.stages.image_listing import run_image_listing
-    from pipeline.stages.inverted_latents import check_inversion
+    from pipeline.stages.inverted_latents import check_delta_budget, check_inversion
 
     job = request.job(request.config(InvertedLatentsConfig))
     check_inversion(job.config, job.open_pack())
     listing = run_image_listing(request["images"], job.store, job.open_pack(), column=request["image_column"])
     ENGINE.get().log.info("%s: %d images listed", request["images"], listing.rows)
+    check_delta_budget(job.config, job.open_pack(), listing.rows)
     closed = run_stage(open_inverted_latents, job, workers=request["workers"])
     if closed["failures"]:
         _say_reasons(job.store)

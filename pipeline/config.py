@@ -520,6 +520,8 @@ class ImageListingConfig(StageConfig):
 class InvertedLatentsConfig(StageConfig):
     """Latents of real images."""
 
+    performance_only: ClassVar[frozenset[str]] = frozenset({"batch_size", "max_delta_bytes"})
+
     image_column: str | None = Field(
         default=None, description="The table's column of URIs or images; none guesses by name."
     )
@@ -564,6 +566,21 @@ class InvertedLatentsConfig(StageConfig):
     target_error: float = Field(default=0.0, ge=0, description="Pixel error at which refinement has done enough.")
     tolerance: float = Field(default=1e-5, ge=0, description="A gain of refinement's loss below this counts as none.")
     patience: int = Field(default=30, ge=0, description="Steps without gain that end a refinement; 0 never does.")
+    pivotal_tuning: int = Field(
+        default=0,
+        ge=0,
+        description="Steps of a small change of the generator for each photo, its latent kept; 0: none, else from 2.",
+    )
+    tuning_rate: float = Field(default=0.003, gt=0, le=100, description="Largest learning rate of pivotal tuning.")
+    tuning_rank: int = Field(
+        default=8, ge=0, description="Rank of the change of each weight: size and freedom; 0 changes whole weights."
+    )
+    locality_weight: float = Field(
+        default=0.1, ge=0, description="Weight of what keeps the tuned generator the pack's at latents around."
+    )
+    max_delta_bytes: Count = Field(
+        default=10_000_000_000, description="Bytes that all changes of the generator may take; more is refused at once."
+    )
     min_quality: float = Field(
         default=0.0, ge=0, le=1, description="Quality, 1 less half the pixel error, that an inversion should have."
     )
@@ -578,6 +595,8 @@ class InvertedLatentsConfig(StageConfig):
     def _refine_can_work(self) -> "InvertedLatentsConfig":
         if self.refine == 1:
             raise ValueError("`refine` must be 0 or at least 2, as its first step has learning rate 0; got 1")
+        if self.pivotal_tuning == 1:
+            raise ValueError("`pivotal_tuning` must be 0 or at least 2, as its first step has learning rate 0; got 1")
         if self.start == "mean" and not self.refine:
             raise ValueError("start=mean needs `refine`: the mean latent alone is no inversion; got refine=0")
         return self

@@ -13,6 +13,7 @@ from pipeline.optimization.latents import Outcome, Pair, pair_seed
 from pipeline.packs.pack import Pack
 from pipeline.prompts import Prompt
 from pipeline.runs.shard import Input, Made, part_path, shard_bounds
+from pipeline.runs.tuned_packs import by_generator, delta_paths
 from pipeline.schemas import Artifact, shape_of
 
 
@@ -45,12 +46,13 @@ def make_pairs_shard(
     shard: int,
     shard_size: int,
     texts: Mapping[str, TextTarget | PromptError],
-    find: Callable[[list[Pair]], list[Outcome]],
+    find: Callable[[Pack, list[Pair]], list[Outcome]],
     tables: PairTables,
 ) -> Made:
     """Search for one range of pairs, cut latent by latent, each with all prompts.
 
     A pair of a latent that failed upstream or of an unusable prompt becomes a failed row and is not searched for.
+    ``find`` gets the pack that its pairs are drawn with: pairs of latents with a generator of their own come apart.
     """
     keys = [divmod(k, len(prompts)) for k in shard_bounds(latents.rows * len(prompts), shard_size, shard)]
     first = keys[0][0]
@@ -69,8 +71,11 @@ def make_pairs_shard(
             outcomes[number].error = f"latent {latent['latent_id']!r} failed: {latent['error']}"
         else:
             pairs[number] = Pair(latent["latent_id"], prompt.prompt_id, w_plus[row - first].to(pack.device), text)
-    for number, outcome in zip(pairs, find(list(pairs.values())), strict=True):
-        outcomes[number] = outcome
+    numbers, paths = list(pairs), delta_paths(table)
+    for own, places in by_generator(pack, latents.store, [paths[keys[number][0] - first] for number in numbers]):
+        found = find(own, [pairs[numbers[place]] for place in places])
+        for place, outcome in zip(places, found, strict=True):
+            outcomes[numbers[place]] = outcome
     names = [(facts[row - first]["latent_id"], prompts[column].prompt_id) for row, column in keys]
     return _made(names, outcomes, tables, shard)
 

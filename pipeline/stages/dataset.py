@@ -30,6 +30,7 @@ from pipeline.render_checks import render_faults, saturation
 from pipeline.rows import EditedLatentRow, ImageRow, PromptRow, artifact_table, rows_of
 from pipeline.runs.progress import advance
 from pipeline.runs.shard import Input, Made, ShardReport, count_shards, part_path, run_shard, shard_bounds, stage_hash
+from pipeline.runs.tuned_packs import by_generator, delta_paths
 from pipeline.schemas import DATASET, DIRECTIONS_HASH, EDITS_FOLDER, PASTED_PHOTOS, PROMPTS, shape_of
 from pipeline.style_space import StyleSpace
 from storage import Store
@@ -167,7 +168,8 @@ def run_dataset_shard(
 ) -> ShardReport:
     """Render and write one range of latents with all their edits.
 
-    Latents and edits that failed upstream are counted, not drawn; a render that is no image is a failed row.
+    Latents and edits that failed upstream are counted, not drawn; a render that is no image is a failed row. A latent
+    with a generator of its own is drawn with that.
     ``directions`` is asked for only where edited_latents refer to it.
     """
 
@@ -191,13 +193,15 @@ def run_dataset_shard(
             w_plus = storage.stack(usable["w_plus"]).reshape(usable.num_rows, *shape_of(table, "w_plus"))
             with torch.no_grad():
                 styles = pack.generator.styles(torch.from_numpy(w_plus.copy()).to(pack.device))
-            batches = (
-                batch
-                for latent_id, style in zip(usable["latent_id"].to_pylist(), styles, strict=True)
-                for batch in _batches(latent_id, style, edits.get(latent_id, []), config, pack)
-            )
-            for rendered in _rendered(pack.generator, config, batches, device=styles.device):
-                rows += rendered
+            names = usable["latent_id"].to_pylist()
+            for own, places in by_generator(pack, latents.store, delta_paths(usable)):
+                batches = (
+                    batch
+                    for i in places
+                    for batch in _batches(names[i], styles[i], edits.get(names[i], []), config, pack)
+                )
+                for rendered in _rendered(own.generator, config, batches, device=styles.device):
+                    rows += rendered
         photos = load_photos(latents, bounds)
         rows = with_photos(rows, photos)
         files = {part_path(STAGE, shard): storage.table_bytes(artifact_table(DATASET, rows))}

@@ -1,9 +1,12 @@
-"""Latents of real images: the artifact ``latents``, as if sampled here, and beside it what became of every image."""
+"""Latents of real images: the artifact ``latents``, as if sampled here, and beside it what became of every image.
+
+Letters: n picture, r resolution, l row of w_plus, d w_dim.
+"""
 
 import hashlib
 import posixpath
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
+from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -19,17 +22,21 @@ from pipeline.inversion.alignment import Aligned, Aligner, load_aligner
 from pipeline.inversion.encoder import check_encoder_steps, encode
 from pipeline.inversion.intake import Limits, RejectedImageError, check_background, decode_photo
 from pipeline.inversion.likeness import Likeness, check_rows
+from pipeline.inversion.pivotal_tuning import Tuned, TuningWeights, tune
 from pipeline.inversion.reading import Read, read_images
+from pipeline.inversion.reconstruction import Reconstruction, reconstruct
 from pipeline.inversion.refine import Refined, RefineWeights, refine
 from pipeline.inversion.sheet import SheetRow, cell_size, draw_inversion_sheet, thumbnail
 from pipeline.inversion.sources import ImageReference
 from pipeline.machine.cores import map_on_cores
 from pipeline.machine.plans import synthesis_plan
+from pipeline.models.generator_delta import GeneratorDelta, delta_bytes, tuned_generator
 from pipeline.optimization.descent import Schedule
-from pipeline.packs.pack import Pack
-from pipeline.pixels import from_rgb_arrays, to_rgb_arrays
+from pipeline.packs.pack import Pack, TunedPack
+from pipeline.pixels import from_rgb_arrays
 from pipeline.runs.progress import advance
 from pipeline.runs.shard import Input, Made, ShardReport, count_shards, part_path, run_shard, shard_bounds, stage_hash
+from pipeline.runs.tuned_packs import delta_path
 from pipeline.schemas import INVERTED_IMAGES, LATENTS
 from storage import Store
 
@@ -75,43 +82,75 @@ class Inverted:
 
     Attributes:
         w_plus: the latent.
-        drawn: what the generator draws from it.
-        encoder_error: pixel error of the code.
-        error: pixel error of the latent.
-        perceptual: distance of features.
-        identity: cosine of identities; None without such a network.
-        agreement: share of attributes seen alike; None without an oracle.
+        found: what is drawn from it, in the end.
+        encoder_error: pixel error of the encoder's code.
+        seconds: that it took, an equal share where pictures went together.
         refined: the refinement; None for none.
+        tuned: the change of the generator; None where none was asked for.
+        pivot_error: pixel error before that change; None likewise.
+        delta: the change as it is stored; None where there is none.
     """
 
     w_plus: Float[np.ndarray, "l d"]
-    drawn: UInt8[np.ndarray, "r r 3"]
+    found: Reconstruction
     encoder_error: float
-    error: float
-    perceptual: float
-    identity: float | None
-    agreement: float | None
-    refined: Refined | None
+    seconds: float
+    refined: Refined | None = None
+    tuned: Tuned | None = None
+    pivot_error: float | None = None
+    delta: bytes | None = None
 
 
 def compute_inverted_latents(
     pack: Pack, pictures: UInt8[np.ndarray, "n r r 3"], config: InvertedLatentsConfig, aligner: Aligner
 ) -> list[Inverted]:
-    """Invert framed pictures: encode, refine where asked, and measure what is drawn against what was shown."""
+    """Invert framed pictures: encode, refine and tune where asked, and measure what is drawn against what was shown."""
+    started = perf_counter()
     likeness = Likeness.of_pack(pack, aligner.canvas, config.perceptual)
     device = torch.device(pack.device)
     batches = [slice(i, i + config.batch_size) for i in range(0, len(pictures), config.batch_size)]
-    coded = map_on_cores(lambda part: _encode(pack, pictures[part], config), batches, device=device)
-    codes = torch.cat(list(coded))
+
+    def measured(w_plus: Float[Tensor, "n l d"]) -> list[Reconstruction]:
+        parts = map_on_cores(lambda b: reconstruct(pack, likeness, pictures[b], w_plus[b]), batches, device=device)
+        return [one for part in parts for one in part]
+
+    codes = torch.cat(list(map_on_cores(lambda part: _encode(pack, pictures[part], config), batches, device=device)))
     check_rows(codes, pack)
-    measure = partial(_measure, pack, likeness)
-    found = _joined(map_on_cores(lambda part: measure(pictures[part], codes[part]), batches, device=device))
+    found = measured(codes)
     errors = [one.error for one in found]
-    if not config.refine:
-        return [
-            Inverted(**vars(one), encoder_error=error, refined=None) for one, error in zip(found, errors, strict=True)
-        ]
-    refined = refine(
+    latents, refined = codes, None
+    if config.refine:
+        refined = _refine(pack, likeness, pictures, codes, config)
+        latents = torch.stack([one.w_plus for one in refined])
+        found = measured(latents)
+    share = (perf_counter() - started) / len(pictures)
+    arrays = latents.cpu().numpy()
+    inverted = [
+        Inverted(w_plus, one, error, share, how)
+        for w_plus, one, error, how in zip(arrays, found, errors, refined or [None] * len(arrays), strict=True)
+    ]
+    if not config.pivotal_tuning:
+        return inverted
+    return [_tune(pack, likeness, picture, one, config) for picture, one in zip(pictures, inverted, strict=True)]
+
+
+def _encode(
+    pack: Pack, pictures: UInt8[np.ndarray, "n r r 3"], config: InvertedLatentsConfig
+) -> Float[Tensor, "n l d"]:
+    if config.start == "mean":
+        return pack.generator.mapping.w_avg.repeat(len(pictures), pack.generator.space.num_ws, 1)
+    steps = check_encoder_steps(pack.inverter, config.encoder_steps)
+    return encode(pack.inverter, pack.generator, from_rgb_arrays(pictures).to(pack.device), steps=steps)
+
+
+def _refine(
+    pack: Pack,
+    likeness: Likeness,
+    pictures: UInt8[np.ndarray, "n r r 3"],
+    codes: Float[Tensor, "n l d"],
+    config: InvertedLatentsConfig,
+) -> list[Refined]:
+    return refine(
         pack.generator,
         likeness,
         pictures,
@@ -129,58 +168,52 @@ def compute_inverted_latents(
         batch_size=config.batch_size,
         plan=synthesis_plan(pack.generator),
     )
-    w_plus = torch.stack([one.w_plus for one in refined])
-    found = _joined(map_on_cores(lambda part: measure(pictures[part], w_plus[part]), batches, device=device))
-    return [
-        Inverted(**vars(one), encoder_error=error, refined=how)
-        for one, error, how in zip(found, errors, refined, strict=True)
-    ]
 
 
-@dataclass(frozen=True)
-class _Measured:
-    w_plus: Float[np.ndarray, "l d"]
-    drawn: UInt8[np.ndarray, "r r 3"]
-    error: float
-    perceptual: float
-    identity: float | None
-    agreement: float | None
+def _tune(
+    pack: Pack, likeness: Likeness, picture: UInt8[np.ndarray, "r r 3"], pivot: Inverted, config: InvertedLatentsConfig
+) -> Inverted:
+    """An inversion with a generator of its own, measured with the change as it is stored."""
+    started = perf_counter()
+    w_plus = torch.from_numpy(pivot.w_plus).to(pack.device)
+    tuned = tune(
+        pack.generator,
+        likeness,
+        from_rgb_arrays(picture[None]).to(pack.device),
+        w_plus,
+        weights=TuningWeights(
+            config.pixel_weight, config.perceptual_weight, config.identity_weight, config.locality_weight
+        ),
+        num_steps=config.pivotal_tuning,
+        rate=config.tuning_rate,
+        rank=config.tuning_rank,
+        target=config.target_error,
+    )
+    found, data = pivot.found, None
+    if tuned.delta is not None:
+        arrays = tuned.delta.arrays()
+        data = storage.arrays_bytes(arrays)
+        own = tuned_generator(pack.generator, GeneratorDelta.of_arrays(arrays, device=pack.device))
+        (found,) = reconstruct(TunedPack(pack, own), likeness, picture[None], w_plus[None])
+    seconds = pivot.seconds + perf_counter() - started
+    return replace(pivot, found=found, seconds=seconds, tuned=tuned, pivot_error=pivot.found.error, delta=data)
 
 
-def _joined(parts: Any) -> list[_Measured]:
-    return [one for part in parts for one in part]
+def check_delta_budget(config: InvertedLatentsConfig, pack: Pack, images: int) -> None:
+    """Refuse pivotal tuning whose files would take more than ``max_delta_bytes``.
 
-
-def _encode(
-    pack: Pack, pictures: UInt8[np.ndarray, "n r r 3"], config: InvertedLatentsConfig
-) -> Float[Tensor, "n l d"]:
-    if config.start == "mean":
-        return pack.generator.mapping.w_avg.repeat(len(pictures), pack.generator.space.num_ws, 1)
-    steps = check_encoder_steps(pack.inverter, config.encoder_steps)
-    return encode(pack.inverter, pack.generator, from_rgb_arrays(pictures).to(pack.device), steps=steps)
-
-
-def _measure(
-    pack: Pack, likeness: Likeness, pictures: UInt8[np.ndarray, "n r r 3"], w_plus: Float[Tensor, "n l d"]
-) -> list[_Measured]:
-    with torch.no_grad():
-        shown = from_rgb_arrays(pictures).to(pack.device)
-        plan = synthesis_plan(pack.generator)
-        drawn = pack.generator.render(pack.generator.styles(w_plus), plan=plan).clamp(-1, 1)
-        terms = likeness.terms(likeness.see(drawn), likeness.see(shown)).tolist()
-        agreement: list[float | None] = [None] * len(pictures)
-        if pack.description.oracle is not None:
-            alike = [
-                a.argmax(dim=1) == b.argmax(dim=1)
-                for a, b in zip(pack.oracle.logits(drawn), pack.oracle.logits(shown), strict=True)
-            ]
-            agreement = list(torch.stack(alike).float().mean(dim=0).tolist())
-    has_identity = pack.description.identity is not None
-    arrays, latents = to_rgb_arrays(drawn), w_plus.cpu().numpy()
-    return [
-        _Measured(latents[i], arrays[i], pixel, perceptual, 1 - identity if has_identity else None, agreement[i])
-        for i, (pixel, perceptual, identity) in enumerate(terms)
-    ]
+    Raises:
+        PipelineError: naming both sizes, and what makes them smaller.
+    """
+    if not config.pivotal_tuning:
+        return
+    each = delta_bytes(pack.generator, config.tuning_rank)
+    if each * images > config.max_delta_bytes:
+        raise PipelineError(
+            f"the generators' changes must take at most `max_delta_bytes` {config.max_delta_bytes:,}; {images:,} "
+            f"images of {each:,} bytes each would take {each * images:,}. Lower `tuning_rank` (from 1; 0 keeps whole "
+            f"weights), take fewer images, or raise the limit."
+        )
 
 
 @dataclass
@@ -242,7 +275,7 @@ def _invert(entries: list[_Entry], pack: Pack, config: InvertedLatentsConfig, al
         return
     pictures = np.stack([entry.aligned.picture for entry in framed if entry.aligned is not None])
     for entry, inverted in zip(framed, compute_inverted_latents(pack, pictures, config, aligner), strict=True):
-        if not np.isfinite(inverted.w_plus).all() or not np.isfinite(inverted.error):
+        if not np.isfinite(inverted.w_plus).all() or not np.isfinite(inverted.found.error):
             entry.rejected = RejectedImageError("not_finite", NOT_FINITE)
             continue
         entry.inverted = inverted
@@ -256,7 +289,7 @@ def _invert(entries: list[_Entry], pack: Pack, config: InvertedLatentsConfig, al
 
 def quality_of(inverted: Inverted) -> float:
     """1 less half the pixel error: 1 where the reconstruction is the picture."""
-    return 1 - inverted.error / 2
+    return 1 - inverted.found.error / 2
 
 
 def _made(entries: list[_Entry], pack: Pack, config: InvertedLatentsConfig, shard: int) -> Made:
@@ -267,8 +300,11 @@ def _made(entries: list[_Entry], pack: Pack, config: InvertedLatentsConfig, shar
         part_path(STAGE, shard): storage.table_bytes(_latents(entries, rows, (num_ws, w_dim))),
         part_path(INVERTED_IMAGES.name, shard): storage.table_bytes(table),
     }
+    for entry, row in zip(entries, rows, strict=True):
+        if row["delta_bytes"] is not None and entry.inverted is not None and entry.inverted.delta is not None:
+            files[delta_path(row["latent_id"])] = entry.inverted.delta
     shown = [
-        SheetRow(entry.reference.latent_id, entry.thumbnail, entry.aligned.picture, entry.inverted.drawn)
+        SheetRow(entry.reference.latent_id, entry.thumbnail, entry.aligned.picture, entry.inverted.found.drawn)
         for entry in entries
         if entry.thumbnail is not None and entry.aligned is not None and entry.inverted is not None
     ][:SHEET_ROWS]
@@ -295,6 +331,7 @@ def _latents(entries: list[_Entry], rows: list[dict[str, Any]], shape: tuple[int
             "psi": [None] * n,
             "w_plus": pa.FixedSizeListArray.from_arrays(values, w_plus.shape[1], mask=pa.array(failed)),
             "inversion_error": [None if bad else row["inversion_error"] for bad, row in zip(failed, rows, strict=True)],
+            "generator_delta": [None if row["delta_bytes"] is None else delta_path(row["latent_id"]) for row in rows],
             "status": [row["status"] for row in rows],
             "error": [row["error"] for row in rows],
         },
@@ -315,6 +352,7 @@ def _row(entry: _Entry, config: InvertedLatentsConfig) -> dict[str, Any]:
         "sha256": entry.sha256,
         "exif": entry.exif,
         "refine_steps": 0,
+        "tuning_steps": 0,
         "status": "ok" if entry.rejected is None else "failed",
     }
     if entry.size is not None:
@@ -323,19 +361,25 @@ def _row(entry: _Entry, config: InvertedLatentsConfig) -> dict[str, Any]:
         row |= {"faces": aligned.faces, "note": aligned.note, "frame": aligned.frame.numbers()}
         row["aligned"] = _image(aligned.picture, reference, "aligned")
     if inverted is not None:
-        quality = quality_of(inverted)
+        quality, found = quality_of(inverted), inverted.found
         row |= {
-            "reconstruction": _image(inverted.drawn, reference, "reconstruction"),
+            "reconstruction": _image(found.drawn, reference, "reconstruction"),
             "encoder_error": inverted.encoder_error,
-            "inversion_error": inverted.error,
-            "perceptual_distance": inverted.perceptual,
-            "identity_similarity": inverted.identity,
-            "oracle_agreement": inverted.agreement,
+            "pivot_error": inverted.pivot_error,
+            "inversion_error": found.error,
+            "perceptual_distance": found.perceptual,
+            "identity_similarity": found.identity,
+            "oracle_agreement": found.agreement,
             "quality": quality,
             "is_good": quality >= config.min_quality,
+            "seconds": inverted.seconds,
         }
         if inverted.refined is not None:
             row |= {"refine_steps": len(inverted.refined.curve), "refine_stop": inverted.refined.stop}
+        if inverted.tuned is not None:
+            row |= {"tuning_steps": len(inverted.tuned.curve), "tuning_stop": inverted.tuned.stop}
+        if inverted.delta is not None and entry.rejected is None:
+            row["delta_bytes"] = len(inverted.delta)
     if entry.rejected is not None:
         row |= {
             "reason": entry.rejected.reason,

@@ -88,7 +88,7 @@ def run_optimized_latents_shard(
             shard=shard,
             shard_size=config.shard_size,
             texts=load_texts(config, pack, prompts),
-            find=lambda pairs: compute_optimized_latents(pack, pairs, config),
+            find=lambda own, pairs: compute_optimized_latents(own, pairs, config),
             tables=tables,
         )
 

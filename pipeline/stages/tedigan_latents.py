@@ -60,7 +60,7 @@ def run_tedigan_latents_shard(
             shard=shard,
             shard_size=config.shard_size,
             texts=load_texts(config, pack, prompts),
-            find=lambda pairs: optimize_tedigan(pack, pairs, config),
+            find=lambda own, pairs: optimize_tedigan(own, pairs, config),
             tables=tables,
         )
 

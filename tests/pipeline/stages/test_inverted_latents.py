@@ -10,13 +10,16 @@ import storage
 from pipeline.config import InvertedLatentsConfig
 from pipeline.errors import PackError, PipelineError
 from pipeline.inversion.alignment import load_aligner
+from pipeline.models.generator_delta import delta_bytes
 from pipeline.packs.pack import Pack
-from pipeline.pixels import from_rgb_arrays
+from pipeline.pixels import from_rgb_arrays, to_rgb_arrays
 from pipeline.runs.shard import Input, close_stage
+from pipeline.runs.tuned_packs import delta_paths, tuned_pack
 from pipeline.schemas import shape_of
-from pipeline.stages import image_listing
+from pipeline.stages import image_listing, inverted_latents
 from pipeline.stages.image_listing import run_image_listing
 from pipeline.stages.inverted_latents import (
+    check_delta_budget,
     check_inversion,
     compute_inverted_latents,
     inverted_latents_hash,
@@ -190,7 +193,10 @@ def test_run_inverted_latents_draw_a_sheet(tmp_path: Path, run_store: Store, tin
 
 
 @pytest.mark.parametrize("after", [False, True])
-def test_run_inverted_latents_killed_at_any_write_ends_in_the_same_bytes(tmp_path: Path, tiny_pack: Pack, after: bool):
+def test_run_inverted_latents_killed_at_any_write_ends_in_the_same_bytes(
+    tmp_path: Path, tiny_pack: Pack, after: bool, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(inverted_latents, "perf_counter", lambda: 0.0)  # seconds are no two times the same
     images = fill(tmp_path / "in")
     run_all(images, Store(str(tmp_path / "whole")), tiny_pack)
     wanted = {p: Store(str(tmp_path / "whole")).read_bytes(p) for p in Store(str(tmp_path / "whole")).list()}
@@ -238,7 +244,7 @@ def test_compute_inverted_latents_from_the_mean_needs_no_inverter(tiny_pack: Pac
         (bare.generator(bare.generator.mapping.w_avg[None]).clamp(-1, 1) - from_rgb_arrays(pictures[:1])).abs().mean()
     )
     assert found[0].encoder_error == pytest.approx(start, rel=1e-4)
-    assert found[0].error < start
+    assert found[0].found.error < start
     with pytest.raises(PackError, match="inverter"):
         check_inversion(CONFIG, bare)
 
@@ -252,3 +258,41 @@ def test_check_inversion_refuses_steps_of_a_one_pass_encoder(tiny_pack: Pack):
 def test_inverted_latents_config_refuses_what_cannot_work(settings: dict):
     with pytest.raises(ValueError, match="validation error"):
         InvertedLatentsConfig(**settings)
+
+
+TUNED = CONFIG.model_copy(update={"pivotal_tuning": 20, "tuning_rate": 0.02, "tuning_rank": 2})
+
+
+def test_run_inverted_latents_tuned_are_nearer_with_the_change_that_is_stored(
+    tmp_path: Path, run_store: Store, tiny_pack: Pack
+):
+    latents = run_all(fill(tmp_path / "in"), run_store, tiny_pack, TUNED)
+    table, rows = latents.table(), rows_of(latents)
+    good = [row for row in rows.values() if row["status"] == "ok"]
+    assert len(good) == 5
+    assert all(row["inversion_error"] < 0.9 * row["pivot_error"] for row in good)
+    assert {(row["tuning_steps"], row["tuning_stop"]) for row in good} == {(20, "steps")}
+    paths = dict(zip(table["latent_id"].to_pylist(), delta_paths(table), strict=True))
+    assert [name for name, path in paths.items() if path is None] == ["broken", "empty", "notes"]
+    row, w_plus = rows["c.webp"], storage.stack(table["w_plus"])[4].reshape(shape_of(table, "w_plus"))
+    assert row["delta_bytes"] == len(run_store.read_bytes(paths["c"] or ""))
+    with torch.no_grad():
+        drawn = tuned_pack(tiny_pack, run_store, paths["c"]).generator(torch.from_numpy(w_plus.copy())[None])
+    wanted = storage.decode_image(row["reconstruction"]["bytes"])
+    np.testing.assert_array_equal(to_rgb_arrays(drawn.clamp(-1, 1))[0], wanted)
+
+
+def test_run_inverted_latents_without_tuning_leave_no_changes(tmp_path: Path, run_store: Store, tiny_pack: Pack):
+    latents = run_all(fill(tmp_path / "in"), run_store, tiny_pack)
+    assert set(latents.table()["generator_delta"].to_pylist()) == {None}
+    assert not [path for path in run_store.list() if path.startswith("generator_deltas/")]
+    assert all(row["seconds"] > 0 for row in rows_of(latents).values() if row["status"] == "ok")
+
+
+def test_check_delta_budget_refuses_more_than_the_limit_and_says_how_much(tiny_pack: Pack):
+    each = delta_bytes(tiny_pack.generator, 2)
+    limited = TUNED.model_copy(update={"max_delta_bytes": 10 * each})
+    check_delta_budget(limited, tiny_pack, 10)
+    with pytest.raises(PipelineError, match=f"11 images of {each:,} bytes each would take {11 * each:,}"):
+        check_delta_budget(limited, tiny_pack, 11)
+    check_delta_budget(limited.model_copy(update={"pivotal_tuning": 0}), tiny_pack, 11)

@@ -1,0 +1,58 @@
+"""What a pack draws from latents, measured against the pictures that they were found for.
+
+Letters: n picture, r resolution, l row of w_plus, d w_dim.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from pipeline.inversion.likeness import Likeness
+from pipeline.machine.plans import synthesis_plan
+from pipeline.packs.pack import Pack
+from pipeline.pixels import from_rgb_arrays, to_rgb_arrays
+
+
+@dataclass(frozen=True)
+class Reconstruction:
+    """What is drawn from one latent.
+
+    Attributes:
+        drawn: the picture.
+        error: mean absolute pixel difference, on [-1, 1].
+        perceptual: distance of features.
+        identity: cosine of identities; None without such a network.
+        agreement: share of attributes seen alike; None without an oracle.
+    """
+
+    drawn: UInt8[np.ndarray, "r r 3"]
+    error: float
+    perceptual: float
+    identity: float | None
+    agreement: float | None
+
+
+def reconstruct(
+    pack: Pack, likeness: Likeness, pictures: UInt8[np.ndarray, "n r r 3"], w_plus: Float[Tensor, "n l d"]
+) -> list[Reconstruction]:
+    """Draw latents with the pack's generator and compare with the pictures, without gradients."""
+    with torch.no_grad():
+        shown = from_rgb_arrays(pictures).to(pack.device)
+        generator = pack.generator
+        drawn = generator.render(generator.styles(w_plus), plan=synthesis_plan(generator)).clamp(-1, 1)
+        terms = likeness.terms(likeness.see(drawn), likeness.see(shown)).tolist()
+        agreement: list[float | None] = [None] * len(pictures)
+        if pack.description.oracle is not None:
+            alike = [
+                a.argmax(dim=1) == b.argmax(dim=1)
+                for a, b in zip(pack.oracle.logits(drawn), pack.oracle.logits(shown), strict=True)
+            ]
+            agreement = list(torch.stack(alike).float().mean(dim=0).tolist())
+    has_identity = pack.description.identity is not None
+    return [
+        Reconstruction(array, pixel, perceptual, 1 - identity if has_identity else None, alike)
+        for array, (pixel, perceptual, identity), alike in zip(to_rgb_arrays(drawn), terms, agreement, strict=True)
+    ]
