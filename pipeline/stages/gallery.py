@@ -71,7 +71,7 @@ def run_gallery_shard(
         faces: dict[str, list[dict[str, Any]]] = {}
         images = dataset.shard_table(shard).select(["image_id", "image", "latent_id", "prompt_id", "strength"])
         for row in images.to_pylist():
-            if row["image_id"] in labelled:  # failed rows have no image and no labels
+            if row["image_id"] in labelled or row["prompt_id"] == PHOTO:  # failed rows have no image and no labels
                 faces.setdefault(row["latent_id"], []).append(row)
         draw = partial(_draw_face, config, places, labelled)
         rows, files = [], {}
@@ -125,10 +125,9 @@ def _draw_face(
     labelled: dict[str, dict[str, Any]],
     face: tuple[str, list[dict[str, Any]]],
 ) -> tuple[dict[str, Any], dict[str, bytes]]:
-    """A face's data and files: its original first, then its edits."""
+    """A face's data and files: its original first, then its edits, last the photo that the original reconstructs."""
     latent, rows = face
-    rows = [row for row in rows if row["prompt_id"] != PHOTO]  # what was inverted is shown, not the photo itself
-    rows = sorted(rows, key=lambda row: row["prompt_id"] != ORIGINAL)
+    rows = sorted(rows, key=lambda row: (row["prompt_id"] == PHOTO, row["prompt_id"] != ORIGINAL))
     images = [storage.decode_image(row["image"]["bytes"]) for row in rows]
     sheet, across = compute_sprite(images, size=config.thumbnail_size)
     name = storage.sample_name(latent)
@@ -139,6 +138,9 @@ def _draw_face(
             files[f"views/{name}/{tile}.webp"] = storage.encode_preview(view, quality=config.quality)
     cells: list[Any] = [None] * len(places)
     for tile, row in enumerate(rows):
-        if row["prompt_id"] != ORIGINAL:
+        if row["prompt_id"] not in (ORIGINAL, PHOTO):
             cells[places[row["prompt_id"], row["strength"]]] = compute_cell(labelled[row["image_id"]], tile)
-    return {"id": latent, "sprite": f"{name}.webp", "across": across, "cells": cells}, files
+    about: dict[str, Any] = {"id": latent, "sprite": f"{name}.webp", "across": across, "cells": cells}
+    if rows[-1]["prompt_id"] == PHOTO:
+        about["photo"] = len(rows) - 1
+    return about, files

@@ -1,5 +1,7 @@
 """Photos in: the flow alone, from a bucket, and as the start of the whole chain."""
 
+import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +10,7 @@ import pytest
 
 import storage
 from flows.edit_dataset import edit_dataset
+from flows.gallery import gallery
 from flows.invert_images import invert_images
 from pipeline.errors import ParameterError, PipelineError
 from storage import ConflictError, Store
@@ -65,6 +68,24 @@ def test_edit_dataset_of_photos_pastes_edits_back(chain: tuple[str, dict, str]):
     assert len(pasted) == 2 * 3
     shapes = {storage.decode_image(image["bytes"]).shape for image in pasted.image}
     assert shapes == {(40, 60, 3), (48, 48, 3)}
+
+
+def test_gallery_of_photos_has_the_photo_beside_its_reconstruction_and_edits(
+    chain: tuple[str, dict, str], complete_pack_uri: str
+):
+    run, _, _ = chain
+    gallery(run=run, pack=complete_pack_uri, device="cpu")
+    script = Store(run).read_bytes("gallery/faces/00000.js").decode()
+    faces = {face["id"]: face for face in json.loads(re.search(r"push\(\.\.\.(.*)\);", script)[1])}
+    inverted = pd.read_parquet(f"{run}/inverted_images").set_index("latent_id")
+    assert set(faces) == {"holiday-IMG-1", "x"}
+    for name, face in faces.items():
+        assert sorted(cell[0] for cell in face["cells"]) == [1, 2, 3]
+        sheet = storage.decode_image(Store(run).read_bytes(f"gallery/sprites/{face['sprite']}")).astype(float)
+        for tile, column in ((0, "reconstruction"), (face["photo"], "aligned")):
+            top, left = (place * 16 for place in divmod(tile, face["across"]))
+            shown, wanted = sheet[top : top + 16, left : left + 16], inverted[column][name]["bytes"]
+            assert np.abs(shown - storage.decode_image(wanted)).mean() < 12  # a lossy preview
 
 
 def test_edit_dataset_of_photos_again_does_nothing(chain: tuple[str, dict, str], complete_pack_uri: str):

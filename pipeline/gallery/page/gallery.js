@@ -2,7 +2,7 @@
 "use strict";
 
 (() => {
-  const { data, rows, state, metrics, ranges, metric, numSteps, numThresholds, variantOf, stepOf, entry, format, model, paint,
+  const { data, rows, state, metrics, ranges, metric, numSteps, numThresholds, variantOf, stepOf, entry, format, model, paint, unedited,
     METRICS, HIT, ACCEPT, REASON, CAPTION, VERDICT } = Gallery;
   const get = (id) => document.getElementById(id);
   const least = get("least");
@@ -27,7 +27,7 @@
   const unanimous = (values) => (new Set(values).size === 1 ? values[0] : null);
   function strengthText() {
     const value = unanimous(data.columns.map((c) => stepOf(variantOf(c)).strength));
-    if (value === 0) return "original";
+    if (value === 0) return unedited;
     return value === null ? `${state.step + 1} of ${numSteps}` : String(value);
   }
   function thresholdText() {
@@ -119,7 +119,7 @@
       button.type = "button";
       pic.className = "pic";
       paint(pic, row, one.values ? one.values[0] : 0, STRIP);
-      button.append(pic, s.strength === 0 ? "original" : String(s.strength));
+      button.append(pic, s.strength === 0 ? unedited : String(s.strength));
       button.setAttribute("aria-current", s === step);
       button.disabled = !one.values && !one.original;
       button.addEventListener("click", () => showDetail(one));
@@ -133,8 +133,11 @@
   function redrawBig() {
     const { row, column, step, values } = look;
     const tile = state.original || !values ? 0 : values[0];
-    get("after-caption").textContent = tile === 0 ? "original" : `${column.name}, strength ${step.strength}`;
-    picture(get("before"), row, 0, `${row.id}, original`);
+    get("after-caption").textContent = tile === 0 ? unedited : `${column.name}, strength ${step.strength}`;
+    get("photo-figure").hidden = row.photo === undefined;
+    if (row.photo !== undefined) picture(get("photo"), row, row.photo, `${row.id}, photo`);
+    get("before-caption").textContent = unedited;
+    picture(get("before"), row, 0, `${row.id}, ${unedited}`);
     picture(get("after"), row, tile, `${row.id}, ${get("after-caption").textContent}`);
   }
   function picture(element, row, tile, label) {

@@ -2,7 +2,7 @@
 "use strict";
 
 Gallery.grid = (() => {
-  const { state, paint, visibility, format, metric, HIT, ACCEPT, REASON } = Gallery;
+  const { state, paint, visibility, format, metric, unedited, HIT, ACCEPT, REASON } = Gallery;
   const grid = document.getElementById("grid");
   const heads = grid.querySelector(".heads");
   const canvas = grid.querySelector(".canvas");
@@ -110,7 +110,7 @@ Gallery.grid = (() => {
 
   function words(item) {
     const parts = [item.row.id, item.column.name];
-    if (item.original) return [...parts, "original"].join(", ");
+    if (item.original) return [...parts, unedited].join(", ");
     parts.push(`strength ${item.step.strength}`);
     if (!item.values) return [...parts, "not rendered"].join(", ");
     parts.push(`${metric().label} ${format(item.values[metric().at])}`);

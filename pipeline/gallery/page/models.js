@@ -25,6 +25,7 @@ window.Gallery = (() => {
     }
   }
   const most = (values) => values.reduce((a, b) => Math.max(a, b), 1);
+  const unedited = rows.some((row) => row.photo !== undefined) ? "reconstruction" : "original";
   const numSteps = most(data.columns.map((c) => most(c.variants.map((v) => v.steps.length))));
   const numThresholds = most(data.columns.map((c) => c.variants.length));
   const metrics = METRICS.filter((m) => rows.some((row) => row.cells.some((cell) => cell && cell[m.at] !== null)));
@@ -86,7 +87,7 @@ window.Gallery = (() => {
     return [hit, mean === null ? "" : format(mean)];
   }
 
-  const head = (row) => ({ row, label: row.id, href: `#/latent/${encodeURIComponent(row.id)}`, tile: 0 });
+  const head = (row) => ({ row, label: row.id, href: `#/latent/${encodeURIComponent(row.id)}`, tile: row.photo ?? 0 });
 
   function allEdits() {
     const found = data.columns.filter((c) => matches(`${c.name} ${c.target}`));
@@ -141,7 +142,7 @@ window.Gallery = (() => {
       name: row.id, label: `Face ${row.id}: a row per prompt, a column per strength`,
       rows: list, columns: Array.from({ length: width }), face: row,
       rowHead: (r) => ({ label: list[r].name, href: `#/prompt/${encodeURIComponent(list[r].id)}`, text: true }),
-      colHead: (c) => ({ label: shared && list.length ? (variantOf(list[0]).steps[c].strength === 0 ? "original" : `strength ${variantOf(list[0]).steps[c].strength}`) : `step ${c + 1}`, sub: ["", ""] }),
+      colHead: (c) => ({ label: shared && list.length ? (variantOf(list[0]).steps[c].strength === 0 ? unedited : `strength ${variantOf(list[0]).steps[c].strength}`) : `step ${c + 1}`, sub: ["", ""] }),
       cell: (r, c) => { const v = variantOf(list[r]); return c < v.steps.length ? entry(row, list[r], v, v.steps[c]) : null; },
     };
   }
@@ -162,5 +163,5 @@ window.Gallery = (() => {
   }
 
   return { data, rows, state, metrics, ranges, metric, numSteps, numThresholds, variantOf, stepOf, entry, visibility,
-    format, model, paint, METRICS, HIT, ACCEPT, REASON, CAPTION, VERDICT };
+    format, model, paint, unedited, METRICS, HIT, ACCEPT, REASON, CAPTION, VERDICT };
 })();
