@@ -25,6 +25,7 @@ TERMS = (*LIKENESS_TERMS, "locality_loss")
 NEIGHBOURS = 8  # images of the locality term
 NEIGHBOUR_SHARE = 0.5  # how far towards a random latent each lies
 SEED = 0  # of the neighbours and of the factors at the start: the same for every image
+AWAY = 1.5  # a loss so many times the lowest is no noise: the search goes back to the best, at half the rate
 RAMPUP, RAMPDOWN = 0.05, 0.25  # shares of the steps, as in refinement
 
 
@@ -76,7 +77,8 @@ def tune(
 
     ``argmin_theta pixel |x - G_theta(w)| + perceptual D(x, G_theta(w)) + identity (1 - <R(x), R(G_theta(w))>) +
     locality L(G_theta(w_r), G(w_r))`` with ``w_r = w + a (w_z - w)`` for random latents ``w_z``, which keeps the
-    generator what it was around the latent. Adam on the delta's parts; the best is kept.
+    generator what it was around the latent. Adam on the delta's parts; the best is kept, and where the search runs
+    away it goes on from there at half the rate.
 
     Args:
         generator: the pack's; not changed.
@@ -99,7 +101,7 @@ def tune(
         wanted = likeness.see(picture)
         styles = generator.styles(pivot[None])
         around = cycle(_neighbours(generator, likeness, pivot) if weights.locality else [])
-    best, best_loss, curve = delta, float("inf"), list[list[float]]()
+    best, best_loss, curve = delta.copied(), float("inf"), list[list[float]]()
     for step in range(num_steps):
         changed = {f"synthesis.{name}": tensor for name, tensor in delta.changed(generator).items()}
         terms = likeness.terms(likeness.see(functional_call(drawing, changed, (styles,))), wanted)[0]
@@ -116,6 +118,13 @@ def tune(
             return Tuned(None, curve, "failed")
         if loss < best_loss:
             best, best_loss = delta.copied(), loss
+        elif loss > AWAY * best_loss:  # the rate is too large for these weights
+            rate /= 2
+            moments = [AdamMoments.of(part) for part in parts.values()]
+            with torch.no_grad():
+                for name, part in parts.items():
+                    part.copy_(best.parts[name])
+            continue
         if row[0] <= target:
             return Tuned(delta.copied(), curve, "target")
         now = learning_rate(step, num_steps, peak=rate, rampup=RAMPUP, rampdown=RAMPDOWN)

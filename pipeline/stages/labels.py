@@ -12,7 +12,7 @@ from pipeline.export.rows import RunFacts, Shown, compute_label_rows, label_colu
 from pipeline.machine.cores import map_on_cores
 from pipeline.packs.pack import Pack
 from pipeline.pixels import from_rgb_arrays
-from pipeline.prompts import ORIGINAL
+from pipeline.prompts import ORIGINAL, PHOTO
 from pipeline.runs.shard import Input, Made, ShardReport, part_path, run_shard, stage_hash
 from pipeline.schemas import EDITS_FOLDER
 from storage import Store
@@ -67,6 +67,7 @@ def run_labels_shard(
 
     def make() -> Made:
         table = dataset.shard_table(shard).filter(pc.field("status") == "ok")  # failed rows have no image
+        table = table.filter(pc.field("prompt_id") != PHOTO)  # what is exported and shown is what was drawn
         found = {row["image_id"]: row for row in scores.shard_table(shard).to_pylist()}
         recorded = any(row.get("attributes") for row in found.values())
         to_read = table

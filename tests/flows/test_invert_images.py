@@ -1,15 +1,22 @@
 """Photos in: the flow alone, from a bucket, and as the start of the whole chain."""
 
+import io
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 import storage
 from flows.edit_dataset import edit_dataset
+from flows.export_dataset import export_dataset
 from flows.gallery import gallery
 from flows.invert_images import invert_images
 from pipeline.errors import ParameterError, PipelineError
@@ -19,11 +26,25 @@ from tests.pipeline.inversion.pictures import saved, smooth_picture
 from tests.storage.conftest import s3_bucket
 
 __all__ = ["s3_bucket"]
-FILES = {
-    "holiday/IMG 1.png": saved(smooth_picture(40, 60), "PNG"),
-    "x.jpg": saved(smooth_picture(48, 48), "JPEG"),
-    "notes.txt": b"no image",
-}
+SECRET = "52 degrees north"  # what the photos say of their place and maker, in every way their formats have
+
+
+def with_secrets() -> dict[str, bytes]:
+    """A JPEG with GPS, maker, comment and XMP, and a PNG with EXIF, text and an XMP chunk."""
+    exif = Image.Exif()
+    exif[0x010F] = SECRET
+    exif.get_ifd(0x8825).update({1: "N", 2: (52.0, 31.0, 12.0), 27: SECRET.encode()})
+    xmp = f"<x:xmpmeta xmlns:x='adobe:ns:meta/'>{SECRET}</x:xmpmeta>".encode()
+    text = PngInfo()
+    text.add_text("Comment", SECRET)
+    text.add_itxt("XML:com.adobe.xmp", xmp.decode())
+    return {
+        "holiday/IMG 1.png": saved(smooth_picture(40, 60), "PNG", exif=exif, pnginfo=text),
+        "x.jpg": saved(smooth_picture(48, 48), "JPEG", exif=exif, comment=SECRET.encode(), xmp=xmp),
+    }
+
+
+FILES = {**with_secrets(), "notes.txt": b"no image"}
 
 
 def fill(uri: str) -> str:
@@ -68,6 +89,48 @@ def test_edit_dataset_of_photos_pastes_edits_back(chain: tuple[str, dict, str]):
     assert len(pasted) == 2 * 3
     shapes = {storage.decode_image(image["bytes"]).shape for image in pasted.image}
     assert shapes == {(40, 60, 3), (48, 48, 3)}
+
+
+def contents(path: Path) -> Iterator[bytes]:
+    """What a file holds: its bytes, and those inside Parquet's and tar's compression."""
+    yield path.read_bytes()
+    if path.suffix == ".parquet":
+        for column in pq.read_table(path).columns:
+            yield repr(column.to_pylist()).encode()
+            for value in column.to_pylist():
+                if isinstance(value, dict) and value.get("bytes"):
+                    yield value["bytes"]
+
+
+def metadata_of(data: bytes) -> dict[str, Any]:
+    """What Pillow finds beside the pixels of an image."""
+    image = Image.open(io.BytesIO(data))
+    image.load()
+    return {**image.info, **dict(image.getexif())}
+
+
+BESIDE_PIXELS = {"jfif", "jfif_version", "jfif_unit", "jfif_density", "loop", "background", "duration", "timestamp"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "image_format"), [("parquet", "png"), ("imagefolder", "jpeg"), ("webdataset", "webp")]
+)
+def test_nothing_that_photos_say_of_their_place_leaves_with_edits(
+    kind: str, image_format: str, chain: tuple[str, dict, str], complete_pack_uri: str, tmp_path: Path
+):
+    run, _, images = chain
+    for name in ("holiday/IMG 1.png", "x.jpg"):
+        assert SECRET.encode() in (Path(images) / name).read_bytes()
+    settings = {"format": kind, "image_format": image_format, "pack": complete_pack_uri, "device": "cpu"}
+    exported = export_dataset(run=run, to=str(tmp_path / "to"), **settings)
+    assert exported["rows"] == 2 * (1 + 3)  # what was drawn: the photos themselves stay in the run
+    written = [p for folder in (Path(run), tmp_path / "to") for p in folder.rglob("*") if p.is_file()]
+    assert any(path.parts[-2] == "pasted_photos" for path in written)
+    for path in written:
+        for data in contents(path):
+            assert SECRET.encode() not in data, path
+            if data[:4] in (b"\x89PNG", b"\xff\xd8\xff\xe0", b"RIFF"):
+                assert set(metadata_of(data)) <= BESIDE_PIXELS, path
 
 
 def test_gallery_of_photos_has_the_photo_beside_its_reconstruction_and_edits(

@@ -58,6 +58,12 @@ def test_tune_with_locality_changes_less_of_what_lies_around(tiny_pack: Pack):
     assert changes[1] < 0.8 * changes[0]
 
 
+def test_tune_at_far_too_large_a_rate_finds_its_way_back(tiny_pack: Pack):
+    found = run(tiny_pack, rate=2.0, num_steps=60)
+    assert max(row[0] for row in found.curve) > 1.5 * found.curve[0][0]  # it did run away
+    assert error(tiny_pack, found) < 0.95 * found.curve[0][1]
+
+
 def test_tune_stops_at_the_target(tiny_pack: Pack):
     whole = run(tiny_pack)
     target = whole.curve[12][1]
