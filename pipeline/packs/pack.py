@@ -38,6 +38,7 @@ INVERTER_FILE = "inverter.safetensors"
 ORACLE_FILE = "oracle.safetensors"
 STATISTICS_FILE = "style_statistics.parquet"
 DIRECTIONS_FILE = "channel_directions.parquet"
+SAMPLES_FILE = "samples.safetensors"
 DEFAULT_PACK = "peeps"
 Align = Literal["ffhq", "center-crop", "none"]
 """How photos are framed for a generator."""

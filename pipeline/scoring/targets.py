@@ -1,14 +1,13 @@
 """A prompt as the scores need it: its place in CLIP space, what it wants of the oracle's attributes, and who judges.
 
-Letters: d CLIP width, a attribute, m side of a thumbnail.
+Letters: d CLIP width.
 """
 
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
 from kernels import unit_vectors
@@ -17,7 +16,6 @@ from pipeline.models.clip import Clip
 from pipeline.packs.pack import Pack
 from pipeline.prompts import templates
 from pipeline.rows import PromptRow
-from pipeline.scoring.distances import attribute_regions
 from pipeline.scoring.reachability import null_threshold, score_text
 from pipeline.scoring.reading import is_negated, measure_effects, read_wants
 from pipeline.scoring.samples import draw_samples
@@ -100,12 +98,3 @@ def _read(pack: Pack, target: str, neutral: str, config: ScoresConfig) -> tuple[
     scores = (samples.embeddings @ move).numpy().astype(np.float64)
     effects = measure_effects(scores, samples.labels, oracle.attributes)
     return read_wants(effects, oracle.attributes, negated=negated, shown_by=oracle.shown_by)
-
-
-@lru_cache(maxsize=4)
-def load_regions(pack: Pack, num_samples: int) -> Bool[np.ndarray, "a m m"]:
-    """Where each of the oracle's attributes shows, from the pack's samples."""
-    samples, oracle = draw_samples(pack, num_samples), pack.description.oracle
-    assert oracle is not None
-    assert samples.labels is not None
-    return attribute_regions(samples.thumbnails, samples.labels, oracle.attributes)

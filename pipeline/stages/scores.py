@@ -28,8 +28,9 @@ from pipeline.schemas import EDITS_FOLDER, SCORES, Artifact, scores_artifact
 from pipeline.scoring.distances import outside_change, pixel_distance, structural_distance
 from pipeline.scoring.judge import judge_digest, load_judge
 from pipeline.scoring.judgement import judge_edits, target_scores
+from pipeline.scoring.samples import draw_samples
 from pipeline.scoring.seen import Seen, see
-from pipeline.scoring.targets import PromptEmbedding, Target, load_regions, load_target
+from pipeline.scoring.targets import PromptEmbedding, Target, load_target
 from pipeline.wants import HIDDEN, format_wants
 from storage import Store
 
@@ -197,7 +198,8 @@ def _prompt_scores(before: Seen, after: Seen, target: Target, config: ScoresConf
     assert before.probabilities is not None
     assert after.probabilities is not None
     if config.num_samples:
-        regions = load_regions(pack, config.num_samples)
+        regions = draw_samples(pack, config.num_samples).regions
+        assert regions is not None
         columns["outside_change"] = outside_change(
             before.thumbnails, after.thumbnails, target.wants, regions, oracle.attributes
         )
