@@ -1,9 +1,11 @@
 """Reachability: whether a pack can draw what a prompt asks for, before anything costly is spent on it.
 
-Two signs, neither of which needs an edit. The **pull**: how much closer to the target than to the neutral text the
-nearest of a few hundred unedited samples are, compared with the samples' mean. Images can only be pulled apart by a
-text that is about something they differ in. And the **known share** of the words by which the target differs from the
-neutral: a CLIP that never saw "car" takes "a red sports car" for "red", and samples in red shirts come near it.
+Two signs, neither of which needs an edit. The **pull**: how far the nearest of a few hundred unedited samples stand
+from the samples' mean, along the move from the neutral text to the target, or the farthest, if they stand off more: of
+"not bald" nearly every sample is an example, and the bald ones are what shows that the text is about something. Images
+can only be pulled apart by a text that is about something they differ in. And the **known share** of the words and
+signs by which the target differs from the neutral: a CLIP that never saw "car" takes "a red sports car" for "red", and
+samples in red shirts come near it.
 
 Their product is the score; a prompt is reachable where it exceeds nearly all of a list of unrelated prompts.
 
@@ -58,8 +60,8 @@ class Reachability:
         reachable: whether the score exceeds the threshold.
         score: pull times known share, at least 0; larger is more reachable.
         threshold: the score that 95 % of unrelated prompts stay below.
-        pull: how much nearer the nearest samples are than all, as a difference of cosines.
-        known: share of the words the prompt adds that CLIP knows; 1 for a CLIP that spells words in pieces.
+        pull: how far the nearest samples, or the farthest, stand from all, as a difference of cosines.
+        known: share of the words and signs the prompt adds that CLIP knows; 1 for a CLIP that spells words in pieces.
         nearest: share of the samples that are closer to the target than to the neutral.
         unknown_words: words CLIP never saw.
         suggestions: what to change, one sentence each.
@@ -89,22 +91,24 @@ def lost_words(text: str, clip: Clip) -> list[str]:
 
 
 def known_share(target: str, neutral: str, unknown: Sequence[str]) -> float:
-    """Share of the words that the target adds to the neutral, function words aside, that are known; 1 if it adds none.
+    """Share of what the target adds to the neutral, function words aside, that is known; 1 if it adds nothing.
 
-    A text that drops the neutral's subject and has unknown words is about something else ("a bald eagle", neutral "a
-    face"): there the share counts twice.
+    Words count, and of numbers, symbols and emoji those that are unknown. A text that drops the neutral's subject and
+    has unknown words is about something else ("a bald eagle", neutral "a face"): there the share counts twice.
     """
     subject = {*words_of(neutral)} - FUNCTION_WORDS
     added = [word for word in words_of(target) if word not in FUNCTION_WORDS and word not in subject]
     lost = {word.lower() for word in unknown}
+    added += [sign for sign in lost if not words_of(sign)]
     share = 1.0 if not added else sum(word not in lost for word in added) / len(added)
     return share if subject & {*words_of(target)} or not subject else share**2
 
 
 def pull_of(move: Tensor, samples: Samples) -> float:
-    """Mean of the largest ``NEAREST`` scores ``<E(image), target - neutral>`` less the mean of all."""
-    scores = (samples.embeddings @ move).numpy().astype(np.float64)
-    return float(np.sort(scores)[-NEAREST:].mean() - scores.mean())
+    """How far ``NEAREST`` of the scores ``<E(image), target - neutral>`` stand from their mean, above or below it."""
+    scores = np.sort((samples.embeddings @ move).numpy().astype(np.float64))
+    middle = scores.mean()
+    return float(max(scores[-NEAREST:].mean() - middle, middle - scores[:NEAREST].mean()))
 
 
 def check_prompts_reachable(

@@ -23,11 +23,19 @@ def peeps() -> Pack:
     return load_pack("peeps", device="cpu")
 
 
-def test_pull_is_the_largest_scores_less_the_mean_worked_out_by_hand():
-    embeddings = torch.zeros(10, 2)
-    embeddings[:, 0] = torch.arange(10.0)
-    samples = Samples(embeddings, None, np.zeros((10, 1, 1)))
-    assert pull_of(torch.tensor([0.5, 1.0]), samples) == pytest.approx(0.5 * (5.5 - 4.5))
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_pull_is_the_scores_that_stand_off_the_mean_worked_out_by_hand(sign: float):
+    embeddings = torch.zeros(24, 2)
+    embeddings[8:16, 0], embeddings[16:, 0] = 1.0, torch.arange(1.0, 9.0) + 0.5  # means 0, 1 and 5; of all, 2
+    samples = Samples(embeddings, None, None)
+    assert pull_of(torch.tensor([sign * 0.5, 1.0]), samples) == pytest.approx(0.5 * (5 - 2))
+
+
+def test_pull_of_what_nearly_every_sample_shows_is_that_of_the_few_that_do_not():
+    embeddings = torch.ones(40, 1)
+    embeddings[:8] = 0.0
+    samples = Samples(embeddings, None, None)
+    assert pull_of(torch.ones(1), samples) == pytest.approx(0.8)  # the nearest stand off by 0.2 only
 
 
 @pytest.mark.parametrize(
@@ -39,6 +47,8 @@ def test_pull_is_the_largest_scores_less_the_mean_worked_out_by_hand():
         ("a bald eagle", "a face", ["eagle"], 0.25),
         ("a face without a hat", "a face with a hat", ["without"], 1.0),
         ("a zebra", "a face", ["zebra"], 0.0),
+        ("a happy face \U0001f355", "a face", ["\U0001f355"], 0.5),
+        ("\U0001f697\U0001f525", "a face", ["\U0001f697\U0001f525"], 0.0),
     ],
 )
 def test_known_share_counts_the_words_that_the_target_adds(target: str, neutral: str, unknown: list, share: float):
