@@ -9,7 +9,8 @@ from flows.parameters import INPUTS, RUN, RUN_ON, WORKERS, settings_of
 from flows.shards import run_stage
 from pipeline.config import ScoresConfig
 
-JUDGE = settings_of(ScoresConfig, only=["judge"])
+JUDGE_SHOWN = {"judge": "the pack's own, if it brings one"}
+JUDGE = settings_of(ScoresConfig, only=["judge"], shown=JUDGE_SHOWN)
 
 
 def open_scores(job: Job) -> Work:
@@ -53,7 +54,7 @@ def open_photo_scores(job: Job) -> Work:
     RUN,
     INPUTS,
     *RUN_ON,
-    settings_of(ScoresConfig),
+    settings_of(ScoresConfig, shown=JUDGE_SHOWN),
     WORKERS,
 )
 def score_edits(request: Request) -> dict[str, Any]:

@@ -474,8 +474,8 @@ class ScoresConfig(StageConfig):
     templates: Templates = "imagenet_79"
     judge: str | None = Field(
         default=None,
-        description="A second CLIP to judge the edits: a pack, or an open_clip model as 'ViT-B-32-quickgelu:openai'. "
-        "Without one, free prompts are judged by the CLIP that guided them.",
+        description="A second CLIP to judge the edits: a pack, an open_clip model as 'ViT-B-32-quickgelu:openai', or "
+        "none. Without one, free prompts are judged by the CLIP that guided them.",
     )
     num_samples: int = Field(
         default=256,

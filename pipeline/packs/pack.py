@@ -39,6 +39,8 @@ ORACLE_FILE = "oracle.safetensors"
 STATISTICS_FILE = "style_statistics.parquet"
 DIRECTIONS_FILE = "channel_directions.parquet"
 SAMPLES_FILE = "samples.safetensors"
+JUDGE_FILES = {CONFIG_FILE: "judge_config.json", WEIGHTS_FILE: "judge_model.safetensors"}
+JUDGE_MERGES_FILE = "judge_merges.txt.gz"
 DEFAULT_PACK = "peeps"
 Align = Literal["ffhq", "center-crop", "none"]
 """How photos are framed for a generator."""
@@ -78,6 +80,10 @@ class PackDescription(BaseModel):
     licence: str = Field(description="Licence and credit of the weights and what they were trained on.")
     generator: GeneratorConfig = Field(description="Architecture of the generator.")
     clip: ClipSpec = Field(description="Where CLIP comes from.")
+    judge: ClipSpec | None = Field(
+        None,
+        description="Where a second CLIP, trained apart, comes from, that judges edits; none means the pack has none.",
+    )
     identity: ResidualIdentityConfig | IrSe50Config | None = Field(
         None, discriminator="kind", description="Identity network; none means the pack has none."
     )
@@ -223,13 +229,29 @@ class Pack:
     @cached_property
     def clip(self) -> Clip:
         """The CLIP model."""
-        spec = self.description.clip
+        return self._load_clip(self.description.clip, {name: name for name in (CONFIG_FILE, WEIGHTS_FILE)}, MERGES_FILE)
+
+    @cached_property
+    def judge(self) -> Clip:
+        """The CLIP that judges edits.
+
+        Raises:
+            PackError: if the pack has none.
+        """
+        if self.description.judge is None:
+            raise PackError(
+                f"pack {self.description.name!r} must bring a CLIP that judges for this; it has none. Name another "
+                f"judge, or leave it out."
+            )
+        return self._load_clip(self.description.judge, JUDGE_FILES, JUDGE_MERGES_FILE)
+
+    def _load_clip(self, spec: ClipSpec, names: Mapping[str, str], merges_name: str) -> Clip:
         if spec.name is not None:
             return load_open_clip(spec.name, spec.pretrained or "", device=self.device)
         with tempfile.TemporaryDirectory() as folder:
-            merges = Path(folder) / MERGES_FILE
-            merges.write_bytes(self.read(MERGES_FILE))
-            files = {name: self.read(name) for name in (CONFIG_FILE, WEIGHTS_FILE)}
+            merges = Path(folder) / merges_name
+            merges.write_bytes(self.read(merges_name))
+            files = {role: self.read(name) for role, name in names.items()}
             return load_packed_clip(files, merges, device=self.device, whole_words=spec.whole_words)
 
     def has(self, name: str) -> bool:

@@ -26,7 +26,7 @@ from pipeline.runs.progress import advance
 from pipeline.runs.shard import Input, Made, ShardReport, part_path, run_shard, stage_hash
 from pipeline.schemas import EDITS_FOLDER, SCORES, Artifact, scores_artifact
 from pipeline.scoring.distances import outside_change, pixel_distance, structural_distance
-from pipeline.scoring.judge import judge_digest, load_judge
+from pipeline.scoring.judge import find_judge, has_judge, judge_digest
 from pipeline.scoring.judgement import judge_edits, target_scores
 from pipeline.scoring.samples import draw_samples
 from pipeline.scoring.seen import Seen, see
@@ -77,10 +77,10 @@ def missing_judges(pack: Pack, config: ScoresConfig) -> list[str]:
     if about.oracle is None:
         found.append(
             f"pack {about.name!r} has no oracle: no kept, outside_change, before_* and after_*; whether the target is "
-            f"reached is for {'the judge' if config.judge else 'the guiding CLIP'} to say"
+            f"reached is for {'the judge' if has_judge(config.judge, pack) else 'the guiding CLIP'} to say"
         )
-    if config.judge is None:
-        found.append("no judge is named: no judge_* columns, and free prompts are judged by the CLIP that guided them")
+    if not has_judge(config.judge, pack):
+        found.append("there is no judge: no judge_* columns, and free prompts are judged by the CLIP that guided them")
     return found
 
 
@@ -90,7 +90,7 @@ def artifact_of(pack: Pack, config: ScoresConfig) -> Artifact:
     return scores_artifact(
         attributes=() if oracle is None else tuple(oracle.attributes),
         identity=pack.description.identity is not None,
-        judge=config.judge is not None,
+        judge=has_judge(config.judge, pack),
         oracle=oracle is not None,
     )
 
@@ -108,7 +108,7 @@ def run_scores_shard(
     """Score one shard of the dataset against the prompts that made it."""
 
     def make() -> Made:
-        judge = None if config.judge is None else load_judge(config.judge, device=pack.device)
+        judge = find_judge(config.judge, pack)
         rows = rows_of(ImageRow, dataset.shard_table(shard).filter(pc.field("prompt_id") != PHOTO))
         asked = {row.prompt_id for row in rows}
         targets = {

@@ -1,23 +1,30 @@
 """Scores against numbers worked out by hand, and what becomes of them without a network."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
+import open_clip
 import pytest
 import torch
+from safetensors.torch import save
 
 import storage
 from kernels import unit_vectors
 from pipeline.config import ScoresConfig
-from pipeline.errors import PromptError
+from pipeline.errors import PackError, PromptError
+from pipeline.models.clip import CONFIG_FILE, MERGES_FILE, WEIGHTS_FILE
 from pipeline.models.sampling import sample_w_plus
-from pipeline.packs.pack import Pack
+from pipeline.packs.pack import JUDGE_FILES, JUDGE_MERGES_FILE, Pack, load_pack, write_pack
 from pipeline.pixels import from_rgb_arrays, to_rgb_arrays
 from pipeline.prompts import ORIGINAL
 from pipeline.rows import ImageRow, PromptRow
+from pipeline.scoring.judge import find_judge, has_judge
 from pipeline.scoring.targets import PromptEmbedding, load_target
 from pipeline.stages.scores import artifact_of, compute_clip_scores, missing_judges, score_rows
 from pipeline.wants import parse_wants
+from storage import Store
+from tests.conftest import TINY_CLIP
 
 PROMPT = PromptRow(
     prompt_id="hat",
@@ -52,6 +59,17 @@ def lacking(pack: Pack, *names: str) -> Pack:
     other = Pack(pack.store, device=pack.device)
     other.description = pack.description.model_copy(update=dict.fromkeys(names))
     return other
+
+
+def with_judge(pack: Pack, folder: Path) -> Pack:
+    """The pack with a judge of its own: the same architecture, other weights."""
+    clip = open_clip.CLIP(**TINY_CLIP)
+    files = {name: pack.read(name) for name in pack.description.files}
+    files |= {JUDGE_FILES[WEIGHTS_FILE]: save(clip.state_dict()), JUDGE_FILES[CONFIG_FILE]: files[CONFIG_FILE]}
+    files[JUDGE_MERGES_FILE] = files[MERGES_FILE]
+    description = pack.description.model_dump(exclude={"files"}) | {"judge": {}}
+    write_pack(Store(str(folder)), description, files)
+    return load_pack(str(folder), device="cpu")
 
 
 def scored(rows: list, pack: Pack, config: ScoresConfig = CONFIG, **changes: object) -> list:
@@ -147,6 +165,28 @@ def test_a_judge_has_columns_of_its_own_and_the_guide_as_judge_agrees_with_itsel
     edit = scored(rows, tiny_pack, config)[1]
     assert edit["judge_gain"] == edit["clip_gain"]
     assert "judge_gain" in {column.name for column in artifact_of(tiny_pack, config).columns}
+
+
+def test_the_packs_own_judge_judges_unless_another_or_none_is_named(rows: list, tiny_pack: Pack, tmp_path: Path):
+    pack = with_judge(tiny_pack, tmp_path)
+    assert (has_judge(None, pack), has_judge("none", pack), has_judge(None, tiny_pack)) == (True, False, False)
+    assert find_judge("none", pack) is None
+    assert find_judge(None, pack) is find_judge(pack.store.uri, pack) is pack.judge
+    assert find_judge(tiny_pack.store.uri, pack) is tiny_pack.clip  # a pack without a judge lends its CLIP
+    names = {column.name for column in artifact_of(pack, CONFIG).columns}
+    assert "judge_gain" in names
+    assert not any("judge" in line for line in missing_judges(pack, CONFIG))
+    target = load_target(PROMPT, pack, pack.judge, CONFIG)
+    edit = score_rows(rows, {"hat": target}, CONFIG, pack, pack.judge)[1]
+    image = from_rgb_arrays(storage.decode_image(rows[1].image["bytes"])[None])
+    text = unit_vectors(pack.judge.encode_texts([PROMPT.target]))[0]
+    assert edit["judge_similarity"] == pytest.approx(float(pack.judge.encode_images(image) @ text), abs=1e-5)
+    assert edit["judge_similarity"] != pytest.approx(edit["clip_similarity"], abs=1e-3)
+
+
+def test_a_pack_without_a_judge_says_so(tiny_pack: Pack):
+    with pytest.raises(PackError, match="must bring a CLIP that judges"):
+        _ = tiny_pack.judge
 
 
 def test_told_wants_come_before_read_ones_and_must_be_the_oracles(tiny_pack: Pack):
