@@ -24,13 +24,17 @@ def print_summary(run: str, console: Console) -> None:
     store = Store(run)
     table = Table(title_justify="left")
     words = ("prompt", "method", "verdict")
-    for heading in ("prompt", "method", "strength", "images", "mean CLIP gain", "verdict"):
+    rows = read_table(store, SUMMARY_FILE).to_pylist()
+    judged = any(row.get("mean_judge_gain") is not None for row in rows)
+    gain = "mean gain: guide, judge" if judged else "mean CLIP gain"
+    for heading in ("prompt", "method", "strength", "images", gain, "verdict"):
         table.add_column(heading, justify="left" if heading in words else "right", overflow="fold")
-    for row in read_table(store, SUMMARY_FILE).to_pylist():
+    for row in rows:
         method = row.get("method") or "-"
         strength = "-" if row["strength"] is None else f"{row['strength']:g}"
         if row["status"] == "ok":
-            gain = f"{row['mean_clip_gain']:+.3f}" if row["mean_clip_gain"] is not None else "-"
+            gains = [row["mean_clip_gain"], *([row["mean_judge_gain"]] if judged else [])]
+            gain = ", ".join("-" if x is None else f"{x:+.3f}" for x in gains)
             notes = [f"{row[what]} {what}" for what in ("failed", "saturated") if row[what]]
             images = ", ".join([str(row["images"]), *notes])
             table.add_row(row["prompt"], method, strength, images, gain, row["verdict"] or "-")

@@ -128,6 +128,7 @@ class SummaryRow:
     hits: int | None = None
     judged: int | None = None
     already: int | None = None
+    disputed: int | None = None
     wants: str | None = None
     hit_by: str | None = None
     reachable: bool | None = None

@@ -516,6 +516,9 @@ SUMMARY = Artifact(
         Column("mean_outside_change", FLOAT, "Mean outside_change; null without an oracle."),
         Column("mean_perceptual_distance", FLOAT, "Mean perceptual_distance."),
         Column("mean_judge_gain", FLOAT, "Mean judge_gain; null without a judge."),
+        Column(
+            "disputed", INT64, "Edits that the guide finds closer to the target and the judge does not; null without."
+        ),
         Column("wants", STRING, "What the oracle must see; null where a CLIP judges."),
         Column("hit_by", STRING, "Who judges: oracle, judge or clip (the guide itself)."),
         Column("reachable", pa.bool_(), "Whether the pack can draw what the prompt asks for; null: not asked."),

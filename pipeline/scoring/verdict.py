@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 UNCHANGED = 0.004  # mean pixel distance on [0, 1]: about one level in 255, what the eye does not see
+FAINT = 0.05  # of the guide's gain: a judge that gains less does not see the edit
 MOSTLY = 0.9  # of the other attributes: an edit that keeps fewer changes what it was not asked to
 REMEDY = {
     "global": "raise the strength",
@@ -24,6 +25,7 @@ def verdict(
     unknown_words: Sequence[str] = (),
     reachable: bool | None = None,
     by: str = "oracle",
+    disputed: int = 0,
 ) -> str:
     """One line on a prompt at one strength: ``16 of 16``, ``0 of 4, words unknown``, ``unchanged; train longer``.
 
@@ -38,6 +40,7 @@ def verdict(
         unknown_words: of the target text, that CLIP never saw.
         reachable: whether the pack can draw it; None where that was not asked.
         by: who judged: oracle; judge, a second CLIP that compares target and neutral; or clip, the guide itself.
+        disputed: edits that the guide sees and the judge does not; see ``count_disputed``.
     """
     if images == 0:
         return "no images"
@@ -56,9 +59,25 @@ def verdict(
         notes.append(f"{already} had it already")
     if kept is not None and kept < MOSTLY:
         notes.append(f"{1 - kept:.0%} of the rest changed")
+    if 2 * disputed > images - already:
+        notes.append(f"the judge sees nothing in {disputed}")
     if by != "oracle" and reachable is not False:
         notes.append("by the judge" if by == "judge" else "by CLIP's own eye")
     return ", ".join([f"{hits} of {judged}", *notes])
+
+
+def count_disputed(guide: Sequence[float | None], judge: Sequence[float | None]) -> int:
+    """How many edits the guide finds closer to the target while the judge finds them hardly so, or farther.
+
+    Optimisation raises the gain of the CLIP that guides it by whatever means there are; a CLIP trained apart gains
+    from what is really drawn. One of a kind of its own may have gains of another size: what counts is a twentieth.
+
+    Args:
+        guide: every edit's gain in the eyes of the guide.
+        judge: the same in the eyes of the judge; None where there is none.
+    """
+    pairs = [(g, j) for g, j in zip(guide, judge, strict=True) if g is not None and j is not None]
+    return sum(g > 0 and j < FAINT * g for g, j in pairs)
 
 
 def named_verdict(prompt: str, line: str, *, method: str = "global", steps: int | None = None) -> str:

@@ -17,7 +17,7 @@ from pipeline.rows import ImageRow, PromptRow, ScoreRow, SummaryRow, artifact_ta
 from pipeline.runs.shard import Input, Made, ShardReport, run_shard, stage_hash
 from pipeline.schemas import EDITS_FOLDER, SUMMARY
 from pipeline.scoring.reachability import lost_words
-from pipeline.scoring.verdict import verdict
+from pipeline.scoring.verdict import count_disputed, verdict
 from storage import Store
 
 STAGE = "report"
@@ -78,6 +78,8 @@ def _summarise(group: Sequence[ScoreRow], prompt: PromptRow, words: Sequence[str
     means = {f"mean_{name}": _mean([getattr(row, name) for row in group]) for name in MEANS}
     told = first.hit_by is not None
     counts = {"images": len(group), "hits": sum(judged) if told else None, "judged": len(judged), "already": already}
+    asked = [row for row in group if not row.already]
+    disputed = count_disputed([row.clip_gain for row in asked], [row.judge_gain for row in asked])
     line = verdict(
         **counts,
         kept=means["mean_kept"],
@@ -86,8 +88,10 @@ def _summarise(group: Sequence[ScoreRow], prompt: PromptRow, words: Sequence[str
         unknown_words=words,
         reachable=first.reachable,
         by=first.hit_by or "oracle",
+        disputed=disputed,
     )
     facts = {name: getattr(first, name) for name in ("wants", "hit_by", "reachable")}
+    facts["disputed"] = None if means["mean_judge_gain"] is None else disputed
     return counts | means | facts | {"verdict": line}
 
 

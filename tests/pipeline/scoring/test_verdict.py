@@ -1,6 +1,6 @@
 import pytest
 
-from pipeline.scoring.verdict import named_verdict, verdict
+from pipeline.scoring.verdict import count_disputed, named_verdict, verdict
 
 
 @pytest.mark.parametrize(
@@ -20,12 +20,24 @@ from pipeline.scoring.verdict import named_verdict, verdict
         ({"hits": 5, "judged": 6, "images": 6, "by": "clip"}, "5 of 6, by CLIP's own eye"),
         ({"hits": 5, "judged": 6, "images": 6, "by": "judge"}, "5 of 6, by the judge"),
         ({"hits": 0, "judged": 6, "images": 6, "reachable": False, "by": "clip"}, "0 of 6, out of the pack's reach"),
+        ({"hits": 6, "judged": 6, "images": 6, "disputed": 3}, "6 of 6"),
+        ({"hits": 6, "judged": 6, "images": 6, "disputed": 4}, "6 of 6, the judge sees nothing in 4"),
+        (
+            {"hits": 2, "judged": 2, "images": 8, "already": 6, "disputed": 2},
+            "2 of 2, 6 had it already, the judge sees nothing in 2",
+        ),
         ({"hits": None, "judged": 0, "images": 6}, "not judged: the pack cannot tell"),
         ({"hits": None, "judged": 0, "images": 0}, "no images"),
     ],
 )
 def test_verdict_reads_as_a_newcomer_would_say_it(facts: dict, line: str):
     assert verdict(**facts) == line
+
+
+def test_disputed_are_edits_that_gain_with_the_guide_alone():
+    guide = [0.3, 0.3, 0.3, -0.1, 0.0, 0.3, None]
+    judge = [0.2, 0.01, -0.1, -0.2, -0.1, None, 0.1]
+    assert count_disputed(guide, judge) == 2
 
 
 def test_named_verdict_says_what_it_is_about():

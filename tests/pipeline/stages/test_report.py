@@ -13,7 +13,6 @@ PROMPTS = pa.Table.from_pylist(
     ]
 )
 EDITS = pa.table({name: pa.array([], pa.string()) for name in ("edit_id", "strength", "status", "error")})
-ARTIFACT = scores_artifact(attributes=("head",), identity=False, judge=False, oracle=True)
 
 
 def row(latent: int, prompt_id: str, **scores: object) -> dict:
@@ -29,8 +28,9 @@ def row(latent: int, prompt_id: str, **scores: object) -> dict:
     return base | seen | {"kept": 0.95} | scores
 
 
-def summary_of(rows: list[dict], **unknown: list[str]) -> list[dict]:
-    table = ARTIFACT.table({c.name: [r.get(c.name) for r in rows] for c in ARTIFACT.columns})
+def summary_of(rows: list[dict], *, judge: bool = False, **unknown: list[str]) -> list[dict]:
+    artifact = scores_artifact(attributes=("head",), identity=False, judge=judge, oracle=True)
+    table = artifact.table({c.name: [r.get(c.name) for r in rows] for c in artifact.columns})
     return compute_summary(PROMPTS, EDITS, table, unknown_words=unknown).to_pylist()
 
 
@@ -44,6 +44,16 @@ def test_summary_counts_hits_among_those_that_count_and_gives_a_verdict():
     assert hats["mean_identity_similarity"] is None
     assert (cars["verdict"], cars["unknown_words"]) == ("0 of 4, words unknown", ["sports", "car"])
     assert (bad["verdict"], bad["images"], bad["error"]) == ("failed", 0, "no channel")
+
+
+def test_summary_sets_the_judges_gain_beside_the_guides_and_says_where_they_part():
+    told = [row(i, "hat", hit=True, clip_gain=0.4, judge_gain=gain) for i, gain in enumerate((0.0, -0.1, 0.2))]
+    had = [row(9, "hat", already=True, clip_gain=0.1, judge_gain=0.0)]  # asks for what was there: proves nothing
+    hats = summary_of([*told, *had], judge=True)[0]
+    assert hats["mean_judge_gain"] == pytest.approx(0.025)
+    assert hats["disputed"] == 2
+    assert hats["verdict"] == "3 of 3, 1 had it already, the judge sees nothing in 2"
+    assert summary_of([row(0, "hat", hit=True)])[0]["disputed"] is None
 
 
 def test_summary_has_a_row_for_every_strength_in_order():
