@@ -1,10 +1,11 @@
 """Assemble the pack from the trained parts.
 
     python -m examples.peeps.build_pack --build build/peeps --out pipeline/packs/peeps
-    python -m examples.peeps.build_pack --clip-only   # put a new CLIP into the pack that is there
+    python -m examples.peeps.build_pack --only clip    # put a new CLIP into the pack that is there
+    python -m examples.peeps.build_pack --only judge   # the same with the CLIP that judges
 
 Writes every trained network as fp16 safetensors and, with ``--directions RUN``, the statistics and channel directions
-that the flows left there. Oracle, identity network and inverter go in as far as they are trained.
+that the flows left there. Oracle, identity network, inverter and judge go in as far as they are trained.
 """
 
 import argparse
@@ -19,6 +20,7 @@ import storage
 from examples.peeps import train_identity as identity
 from examples.peeps import train_images as images
 from examples.peeps import train_inverter as inverter
+from examples.peeps import train_judge as judge
 from examples.peeps import train_oracle as oracle
 from examples.peeps.mapping import load_generator
 from examples.peeps.meaning import WIDTH
@@ -29,6 +31,8 @@ from pipeline.packs.pack import (
     GENERATOR_FILE,
     IDENTITY_FILE,
     INVERTER_FILE,
+    JUDGE_FILES,
+    JUDGE_MERGES_FILE,
     ORACLE_FILE,
     STATISTICS_FILE,
     load_pack,
@@ -94,11 +98,35 @@ def join_towers(build: Path) -> tuple[dict[str, object], dict[str, Tensor]]:
 def clip_files(build: Path) -> dict[str, bytes]:
     """The pack's files of the CLIP."""
     config, state = join_towers(build)
-    preprocess = {"mean": images.MEAN, "std": images.STD, "interpolation": "bicubic", "resize_mode": "shortest"}
     return {
         WEIGHTS_FILE: weights(state),
-        CONFIG_FILE: (json.dumps({"model_cfg": config, "preprocess_cfg": preprocess}, indent=2) + "\n").encode(),
+        CONFIG_FILE: _open_clip_config(config),
         MERGES_FILE: (build / MERGES_FILE).read_bytes(),
+    }
+
+
+def _open_clip_config(model: dict[str, object]) -> bytes:
+    preprocess = {"mean": images.MEAN, "std": images.STD, "interpolation": "bicubic", "resize_mode": "shortest"}
+    return (json.dumps({"model_cfg": model, "preprocess_cfg": preprocess}, indent=2) + "\n").encode()
+
+
+def judge_files(build: Path) -> dict[str, bytes]:
+    """The pack's files of the CLIP that judges; none where it is not trained."""
+    if not (build / judge.IMAGES_FILE).exists() or not (build / judge.TEXT_FILE).exists():
+        return {}
+    vision, text = (
+        torch.load(build / name, map_location="cpu", weights_only=True)["model"]
+        for name in (judge.IMAGES_FILE, judge.TEXT_FILE)
+    )
+    state = {f"visual.{name}": weight for name, weight in vision.items()}
+    state |= {name.removeprefix("clip."): weight for name, weight in text.items()}
+    state["logit_scale"] = torch.tensor(images.SHARPNESS).log()
+    vocab_size = len(state["token_embedding.weight"])
+    config = {"embed_dim": judge.EMBED, "vision_cfg": judge.VISION, "text_cfg": judge.text_config(vocab_size)}
+    return {
+        JUDGE_FILES[WEIGHTS_FILE]: weights(state),
+        JUDGE_FILES[CONFIG_FILE]: _open_clip_config(config),
+        JUDGE_MERGES_FILE: (build / judge.MERGES_FILE).read_bytes(),
     }
 
 
@@ -135,23 +163,27 @@ def main() -> None:
     parser.add_argument("--build", type=Path, default=Path("build/peeps"), help="where the training left its parts")
     parser.add_argument("--out", type=Path, default=Path("pipeline/packs/peeps"))
     parser.add_argument("--directions", help="run with style-statistics and channel-directions of this pack")
-    parser.add_argument("--clip-only", action="store_true", help="keep everything else of the pack at --out")
+    parser.add_argument("--only", choices=("clip", "judge"), help="keep everything else of the pack at --out")
     parser.add_argument("--strength", type=float, default=18.0, help="default strength written into the pack")
     parser.add_argument("--num-channels", type=int, default=4, help="default channel count written into the pack")
     args = parser.parse_args()
-    files = clip_files(args.build)
+    files = {} if args.only == "judge" else clip_files(args.build)
+    judging = {} if args.only == "clip" else judge_files(args.build)
+    files |= judging
     if args.directions:
         files |= table_files(storage.Store(args.directions))
-    if args.clip_only:
+    if args.only:
         old = load_pack(str(args.out), device="cpu").description
         description, written = old.model_dump(exclude={"files"}), old.files
     else:
         networks, network_files = load_networks(args.build)
         files |= {GENERATOR_FILE: weights(load_generator(args.build).state_dict()), **network_files}
         description, written = {"generator": CONFIG, **networks}, {}
+    if judging:
+        description["judge"] = {}
     description |= {
         "name": "peeps",
-        "version": 3,
+        "version": 4,
         "domain": "drawn faces, 128 px",
         "neutral": "a face",
         "strength": args.strength,

@@ -7,9 +7,7 @@ Prints a table and writes it into the pack as ``evaluation.json`` and ``evaluati
 
 import argparse
 import itertools
-import json
-from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +27,8 @@ from examples.peeps.captions import (
     visible_labels,
 )
 from examples.peeps.domain import ATTRIBUTES, label_names
+from examples.peeps.evaluate_judge import judge_findings
+from examples.peeps.findings import Edited, Finding, listed, write_findings
 from examples.peeps.free_wording import by_kind, default_direction, move, render
 from examples.peeps.free_wording import measure as measure_free_wording
 from examples.peeps.judge import judge, read_labels
@@ -74,35 +74,6 @@ EDITS = (
     ("clothing", "green", "a person wearing a green shirt"),
     ("background", "blue", "a face with a blue background"),
 )
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One line of the table; ``at_least`` is false where small is good."""
-
-    what: str
-    value: float
-    wanted: float
-    at_least: bool = True
-    detail: str = ""
-
-    @property
-    def holds(self) -> bool:
-        """Whether the promise is kept."""
-        return self.value >= self.wanted if self.at_least else self.value <= self.wanted
-
-
-@dataclass(frozen=True)
-class Edited:
-    """One prompt: the setting chosen on the tuning seeds, and shares found on the test seeds."""
-
-    prompt: str
-    strength: float
-    channels: int
-    hit: float
-    kept: float
-    default_hit: float
-    default_kept: float
 
 
 def batched(function: Callable[[Tensor], Tensor], items: Tensor, size: int = 50) -> Tensor:
@@ -221,7 +192,7 @@ def oracle_accuracy(pack: Pack, labels: np.ndarray, images: Tensor) -> Finding:
     """Worst attribute on drawings of held-out combinations."""
     guesses = read_labels(pack.oracle, images)
     scores = {name: float((guesses == labels)[labels[:, i] >= 0, i].mean()) for i, name in enumerate(label_names())}
-    return Finding("oracle: accuracy on drawings, worst attribute", min(scores.values()), 0.99, detail=_listed(scores))
+    return Finding("oracle: accuracy on drawings, worst attribute", min(scores.values()), 0.99, detail=listed(scores))
 
 
 def zero_shot(pack: Pack, labels: np.ndarray, images: Tensor) -> list[Finding]:
@@ -249,7 +220,7 @@ def zero_shot(pack: Pack, labels: np.ndarray, images: Tensor) -> list[Finding]:
             scores[attribute.name] = float((guess == labels[:, number])[seen].mean())
         mean = float(np.mean(list(scores.values())))
         what = f"CLIP: zero-shot accuracy with held-out {held_out_part}"
-        findings.append(Finding(f"{what}, worst attribute", min(scores.values()), 0.9, detail=_listed(scores)))
+        findings.append(Finding(f"{what}, worst attribute", min(scores.values()), 0.9, detail=listed(scores)))
         findings.append(Finding(f"{what}, mean", mean, 0.97))
     return findings
 
@@ -303,7 +274,7 @@ def inversion(pack: Pack, labels: np.ndarray, images: Tensor) -> list[Finding]:
             "inverter: oracle finds the true attributes in the reconstruction, mean",
             float(np.mean(list(agree.values()))),
             0.95,
-            detail=_listed(agree),
+            detail=listed(agree),
         ),
     ]
 
@@ -318,24 +289,6 @@ def free_wording(pack: Pack, faces: int) -> list[Finding]:
         findings.append(Finding(f"{what}: hit", line.hit, wanted[line.kind], detail=hit))
         findings.append(Finding(f"{what}: kept", line.kept, 0.97, detail=kept))
     return findings
-
-
-def _listed(scores: dict[str, float]) -> str:
-    return ", ".join(f"{name} {value:.3f}" for name, value in scores.items())
-
-
-def to_markdown(findings: Iterable[Finding], edits: Iterable[Edited]) -> str:
-    """The two tables as Markdown."""
-    lines = ["| what | wanted | found | |", "|---|---|---|---|"]
-    for f in findings:
-        sign = "at least" if f.at_least else "at most"
-        lines.append(f"| {f.what} | {sign} {f.wanted} | {f.value:.3f}{'' if f.holds else ' (missed)'} | {f.detail} |")
-    head = ("prompt", "strength", "channels", "target hit", "others kept", "hit at defaults", "kept at defaults")
-    lines += ["", f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
-    for e in edits:
-        shares = " | ".join(f"{share:.2f}" for share in (e.hit, e.kept, e.default_hit, e.default_kept))
-        lines.append(f"| {e.prompt} | {e.strength:g} | {e.channels} | {shares} |")
-    return "\n".join(lines) + "\n"
 
 
 def main() -> None:
@@ -363,6 +316,7 @@ def main() -> None:
         retrieval(pack),
         identity_auc(pack),
         *inversion(pack, visible, images),
+        *(judge_findings(pack, args.count, args.faces) if pack.description.judge else []),
     ]
     table = Table("what", "wanted", "found", "")
     for f in findings:
@@ -370,14 +324,7 @@ def main() -> None:
             f.what, f"{'>=' if f.at_least else '<='} {f.wanted}", f"{f.value:.3f}", "" if f.holds else "missed"
         )
     Console().print(table)
-    record = {
-        "files": pack.description.files,
-        "defaults": [pack.description.strength, pack.description.settings.get("global", {}).get("rule", "paper")],
-        "findings": [{**asdict(f), "holds": f.holds} for f in findings],
-        "edits": [asdict(e) for e in edits],
-    }
-    pack.store.write_bytes("evaluation.json", (json.dumps(record, indent=2) + "\n").encode())
-    pack.store.write_bytes("evaluation.md", to_markdown(findings, edits).encode())
+    write_findings(pack, findings, edits)
     print(f"written to {Path(pack.store.uri) / 'evaluation.md'}")
 
 

@@ -1,12 +1,14 @@
 """The training loop that the oracle, the identity network and the inverter share."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
+
+from examples.peeps.muon import Muon
 
 WARMUP = 50
 WEIGHT_DECAY = 0.02
@@ -26,6 +28,7 @@ def fit(
     learning_rate: float,
     report: Callable[[], str],
     every: int = 100,
+    matrices: Sequence[nn.Parameter] = (),
 ) -> None:
     """AdamW with warm-up and a cosine to zero; goes on from ``checkpoint`` if it is there.
 
@@ -37,30 +40,38 @@ def fit(
         learning_rate: highest rate.
         report: words on how good the module is, shown with each checkpoint; called in eval mode.
         every: steps between checkpoints.
+        matrices: parameters that Muon trains instead, at the same rate.
     """
-    optimizer = torch.optim.AdamW(module.parameters(), lr=learning_rate, betas=(0.9, 0.99), weight_decay=WEIGHT_DECAY)
+    others = [p for p in module.parameters() if all(p is not m for m in matrices)]
+    optimizers: dict[str, torch.optim.Optimizer] = {
+        "optimizer": torch.optim.AdamW(others, lr=learning_rate, betas=(0.9, 0.99), weight_decay=WEIGHT_DECAY)
+    }
+    if matrices:
+        optimizers["muon"] = Muon(matrices, lr=learning_rate)
     first = 0
     if checkpoint.exists():
         saved = torch.load(checkpoint, map_location=next(module.parameters()).device, weights_only=True)
         module.load_state_dict(saved["model"])
-        optimizer.load_state_dict(saved["optimizer"])
+        for name, optimizer in optimizers.items():
+            optimizer.load_state_dict(saved[name])
         first = saved["step"]
     progress = tqdm(range(first, steps), initial=first, total=steps, mininterval=5)
     for step in progress:
         rate = min(1.0, (step + 1) / WARMUP) * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * step / steps)))
-        optimizer.param_groups[0]["lr"] = learning_rate * rate
         module.train()
         value = loss(step)
-        optimizer.zero_grad(set_to_none=True)
+        module.zero_grad(set_to_none=True)
         value.backward()
         nn.utils.clip_grad_norm_(module.parameters(), 1.0)
-        optimizer.step()
+        for optimizer in optimizers.values():
+            optimizer.param_groups[0]["lr"] = learning_rate * rate
+            optimizer.step()
         if (step + 1) % every == 0 or step + 1 == steps:
             module.eval()
             with torch.no_grad():
                 words = report()
             progress.write(f"step {step + 1}  loss {value.item():.4f}  {words}")
-            state = {"model": module.state_dict(), "optimizer": optimizer.state_dict(), "step": step + 1}
-            torch.save(state, checkpoint.with_suffix(".tmp"))
+            state = {name: optimizer.state_dict() for name, optimizer in optimizers.items()}
+            torch.save({**state, "model": module.state_dict(), "step": step + 1}, checkpoint.with_suffix(".tmp"))
             checkpoint.with_suffix(".tmp").replace(checkpoint)
     module.eval()

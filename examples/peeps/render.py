@@ -51,16 +51,19 @@ def sample_labels(count: int, seed: int) -> np.ndarray:
     return np.stack([rng.choice(a.slots, size=count) for a in ATTRIBUTES], axis=1)
 
 
-def held_out(labels: np.ndarray) -> np.ndarray:
-    """Which label combinations never occur in training: one in sixteen (head, expression, accessory) triples."""
+def held_out(labels: np.ndarray, sixteenth: int = 0) -> np.ndarray:
+    """Which label combinations never occur in training: one in sixteen (head, expression, accessory) triples.
+
+    ``sixteenth``, 0 to 15, says which: the CLIP that judges does without others than the rest of the pack.
+    """
     head, expression, accessory = labels[:, 0], labels[:, 1], labels[:, 3]
-    return (head * 7 + expression * 3 + accessory * 5) % 16 == 0
+    return (head * 7 + expression * 3 + accessory * 5) % 16 == sixteenth
 
 
-def sample_split(count: int, seed: int, *, validation: bool) -> np.ndarray:
+def sample_split(count: int, seed: int, *, validation: bool, sixteenth: int = 0) -> np.ndarray:
     """Labels of one side of the split."""
     labels = sample_labels(count * 20 if validation else count * 2, seed)
-    return labels[held_out(labels) == validation][:count]
+    return labels[held_out(labels, sixteenth) == validation][:count]
 
 
 def _draw_many(labels: np.ndarray) -> np.ndarray:

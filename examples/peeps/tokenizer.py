@@ -2,6 +2,7 @@
 
 import gzip
 from collections import Counter
+from collections.abc import Iterable, Mapping
 from itertools import pairwise
 from pathlib import Path
 
@@ -31,13 +32,24 @@ def known_words() -> list[str]:
     return sorted({word for text in texts for word in _WORD.findall(text.replace("{color}", "").lower())})
 
 
-def learn_merges(words: list[str]) -> list[tuple[str, str]]:
-    """Merge the most frequent pair until every word is one token (Sennrich et al. 2016)."""
-    split = [[*word[:-1], word[-1] + "</w>"] for word in words]
+def word_counts(count: int) -> Counter[str]:
+    """How often the words of so many prompts occur, and every known word once."""
+    writer = Writer(np.random.default_rng(1))
+    found = Counter(word for _ in range(count) for word in _WORD.findall(writer.write().text.lower()))
+    return found + Counter(known_words())
+
+
+def learn_merges(words: Iterable[str] | Mapping[str, int], *, limit: int | None = None) -> list[tuple[str, str]]:
+    """Merge the most frequent pair until every word is one token, or ``limit`` times (Sennrich et al. 2016)."""
+    counts = Counter(words)
+    split, often = [[*word[:-1], word[-1] + "</w>"] for word in counts], list(counts.values())
     merges: list[tuple[str, str]] = []
     while True:
-        pairs = Counter(pair for word in split for pair in pairwise(word))
-        if not pairs:
+        pairs: Counter[tuple[str, str]] = Counter()
+        for word, times in zip(split, often, strict=True):
+            for pair in pairwise(word):
+                pairs[pair] += times
+        if not pairs or len(merges) == limit:
             return merges
         best = min(pairs, key=lambda pair: (-pairs[pair], pair))
         merges.append(best)
@@ -54,9 +66,12 @@ def _merge(word: list[str], pair: tuple[str, str]) -> list[str]:
     return merged
 
 
-def write_merges(path: Path) -> int:
-    """Write the gzipped merges and return the vocabulary size: 256 bytes twice, the merges, two special tokens."""
-    merges = learn_merges(known_words())
+def write_merges(path: Path, merges: list[tuple[str, str]] | None = None) -> int:
+    """Write the gzipped merges and return the vocabulary size: 256 bytes twice, the merges, two special tokens.
+
+    Without ``merges`` they are those that make every known word one token.
+    """
+    merges = learn_merges(known_words()) if merges is None else merges
     text = "\n".join(["#version: peeps", *(" ".join(pair) for pair in merges)])
     path.write_bytes(gzip.compress(text.encode(), mtime=0))
     return 512 + len(merges) + 2

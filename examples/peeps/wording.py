@@ -95,11 +95,27 @@ class Wording:
     claims: tuple[Claim, ...]
 
 
+@dataclass(frozen=True)
+class HeldOut:
+    """What no prompt of a training holds: phrases, and numbers of ImageNet templates."""
+
+    phrases: tuple[str, ...]
+    templates: frozenset[int]
+
+
+@cache
+def held_out_of_guide() -> HeldOut:
+    """What the CLIP that guides edits is tested with."""
+    phrases = tuple(text for table in HELD_OUT_WORDS.values() for text in table.values())
+    return HeldOut(phrases, HELD_OUT_TEMPLATES)
+
+
 class Writer:
     """Writes prompts; one random generator decides everything."""
 
-    def __init__(self, rng: np.random.Generator) -> None:
+    def __init__(self, rng: np.random.Generator, held_out: HeldOut | None = None) -> None:
         self.rng = rng
+        self.held_out = held_out or held_out_of_guide()
 
     def chance(self, p: float) -> bool:
         """True with probability p."""
@@ -366,7 +382,7 @@ class Writer:
         if self.chance(0.25):
             text = self.pick(phrases.FRAMES).format(body if self.chance(0.3) else text)
         if self.chance(0.5):
-            numbers = [i for i in range(len(OPENAI_IMAGENET_TEMPLATES)) if i not in HELD_OUT_TEMPLATES]
+            numbers = [i for i in range(len(OPENAI_IMAGENET_TEMPLATES)) if i not in self.held_out.templates]
             text = OPENAI_IMAGENET_TEMPLATES[numbers[int(self.rng.integers(len(numbers)))]](text)
         return text
 
@@ -376,7 +392,7 @@ class Writer:
             claims = self.claims()
             said = self.negated_wish(claims) if self.chance(0.15) else None
             text = self.framed(self.body(claims)) if said is None else said
-            if not any(held in text for held in _held_out()):
+            if not any(held in text for held in self.held_out.phrases):
                 return Wording(text, tuple(claims))
 
     def negated_wish(self, claims: list[Claim]) -> str | None:
@@ -391,11 +407,6 @@ class Writer:
             return None
         forms = ["remove the {}", "take off the {}", "no {}", "take away the {}", "no {} please", "get rid of the {}"]
         return self.pick(forms).format(bare)
-
-
-@cache
-def _held_out() -> tuple[str, ...]:
-    return tuple(text for table in HELD_OUT_WORDS.values() for text in table.values())
 
 
 def _bare(thing: str) -> str:

@@ -17,12 +17,13 @@ from examples.peeps.judge import judge
 from examples.peeps.meaning import picture_places, places
 from examples.peeps.muon import Muon, orthogonalize
 from examples.peeps.phrases import TABLES
-from examples.peeps.render import held_out, sample_labels
-from examples.peeps.tokenizer import known_words
+from examples.peeps.render import held_out, sample_labels, sample_split
+from examples.peeps.tokenizer import known_words, learn_merges
 from examples.peeps.train_identity import identity_numbers, verification_auc
+from examples.peeps.train_judge import SIXTEENTH, held_out_of_judge, judge_frame
 from examples.peeps.train_oracle import unseen_labels
 from examples.peeps.wishes import judge_wishes, parse_wishes
-from examples.peeps.wording import LEXICON, Writer
+from examples.peeps.wording import LEXICON, Writer, held_out_of_guide
 
 
 @pytest.mark.parametrize("shape", [(6, 20), (20, 6), (8, 8)])
@@ -42,23 +43,26 @@ def test_muon_step_moves_a_convolution_by_its_rate():
     assert float(weight.detach().square().mean().sqrt()) == pytest.approx(0.2 * 0.05, rel=0.2)
 
 
-def fit_layer(checkpoint: Path, *, killed_at: int | None = None) -> torch.Tensor:
+def fit_layer(checkpoint: Path, *, killed_at: int | None = None, muon: bool = False) -> torch.Tensor:
     torch.manual_seed(0)
     layer = nn.Linear(4, 1)
+    matrices = [layer.weight] if muon else []
 
     def loss(step: int) -> torch.Tensor:
         if step == killed_at:
             raise KeyboardInterrupt
         return layer(torch.randn(8, 4, generator=torch.Generator().manual_seed(step))).square().mean()
 
-    fit(layer, loss, checkpoint=checkpoint, steps=6, learning_rate=0.1, report=str, every=2)
+    fit(layer, loss, checkpoint=checkpoint, steps=6, learning_rate=0.1, report=str, every=2, matrices=matrices)
     return layer.weight.detach()
 
 
-def test_fit_resumed_ends_where_the_uninterrupted_run_ends(tmp_path: Path):
+@pytest.mark.parametrize("muon", [False, True])
+def test_fit_resumed_ends_where_the_uninterrupted_run_ends(tmp_path: Path, muon: bool):
     with pytest.raises(KeyboardInterrupt):
-        fit_layer(tmp_path / "cut.pt", killed_at=3)
-    assert torch.equal(fit_layer(tmp_path / "cut.pt"), fit_layer(tmp_path / "whole.pt"))
+        fit_layer(tmp_path / "cut.pt", killed_at=3, muon=muon)
+    resumed, whole = (fit_layer(tmp_path / name, muon=muon) for name in ("cut.pt", "whole.pt"))
+    assert torch.equal(resumed, whole)
 
 
 def test_oracle_and_clip_share_no_drawing():
@@ -175,6 +179,32 @@ def test_writer_says_every_category_and_its_absence_and_keeps_the_held_out_phras
     held_out = [phrase for table in HELD_OUT_WORDS.values() for phrase in table.values()]
     assert not any(phrase in w.text for w in wordings for phrase in held_out)
     assert {len(w.claims) for w in wordings} == set(range(7))
+
+
+def test_judge_is_taught_and_tested_with_other_words_and_drawings_than_the_guide():
+    held = held_out_of_judge()
+    assert not set(held.phrases) & set(held_out_of_guide().phrases)
+    assert not held.templates & held_out_of_guide().templates
+    writer = Writer(np.random.default_rng(4), held)
+    texts = [writer.write().text for _ in range(3000)]
+    assert not any(phrase in text for text in texts for phrase in held.phrases)
+    shown = sample_split(500, 1, validation=True, sixteenth=SIXTEENTH)
+    assert not held_out(shown).any()
+    assert not held_out(sample_split(500, 1, validation=False, sixteenth=SIXTEENTH), SIXTEENTH).any()
+
+
+def test_judge_frame_keeps_every_cosine_between_the_places_and_no_axis():
+    shared, corners = places()
+    known = torch.cat([shared[None], *corners])
+    seen = known @ judge_frame().T
+    torch.testing.assert_close(seen @ seen.T, known @ known.T, atol=1e-5, rtol=0)
+    assert float((seen @ judge_frame() - known).abs().max()) < 1e-5
+    assert float(judge_frame().abs().max()) < 0.7
+
+
+def test_learn_merges_joins_what_is_frequent_first_and_stops_at_the_limit():
+    assert learn_merges({"ab": 1, "cd": 5}, limit=1) == [("c", "d</w>")]
+    assert set(learn_merges(["ab", "cd"])) == {("a", "b</w>"), ("c", "d</w>")}
 
 
 def test_wordings_without_a_negation_claim_no_absence():
