@@ -491,6 +491,10 @@ def scores_artifact(*, attributes: Sequence[str], identity: bool, judge: bool, o
         for when, meaning in (("before", "in the original"), ("after", "in this image"))
         for attribute in attributes
     ]
+    seen += [
+        Column(f"after_{attribute}_probability", FLOAT, f"Its probability of after_{attribute}, 0 to 1; null likewise.")
+        for attribute in attributes
+    ]
     columns = [*SCORES.columns, *(IDENTITY_SCORES if identity else ()), *(JUDGE_SCORES if judge else ())]
     return Artifact(SCORES.name, (*columns, *(ORACLE_SCORES if oracle else ()), *seen))
 

@@ -51,6 +51,15 @@ def read_labels(oracle: OracleConfig, probabilities: Float[Tensor, "n k"]) -> In
     return np.where(seen, labels, HIDDEN)
 
 
+def label_probabilities(
+    oracle: OracleConfig, probabilities: Float[Tensor, "n k"], labels: Int[np.ndarray, "n a"]
+) -> Float[np.ndarray, "n a"]:
+    """Probability of every image's label, 0 to 1; NaN where the attribute is hidden. ``labels`` as ``read_labels``'."""
+    sizes = [len(categories) for categories in oracle.attributes.values()]
+    largest = torch.stack([part.amax(dim=1) for part in probabilities.split(sizes, dim=1)], dim=1).numpy()
+    return np.where(labels == HIDDEN, np.nan, largest)
+
+
 def judge_edits(
     wants: Sequence[Want], before: Int[np.ndarray, "n a"], after: Int[np.ndarray, "n a"], oracle: OracleConfig
 ) -> Judgement:

@@ -27,7 +27,7 @@ from pipeline.runs.shard import Input, Made, ShardReport, part_path, run_shard, 
 from pipeline.schemas import EDITS_FOLDER, SCORES, Artifact, scores_artifact
 from pipeline.scoring.distances import outside_change, pixel_distance, structural_distance
 from pipeline.scoring.judge import find_judge, has_judge, judge_digest
-from pipeline.scoring.judgement import judge_edits, target_scores
+from pipeline.scoring.judgement import judge_edits, label_probabilities, target_scores
 from pipeline.scoring.samples import draw_samples
 from pipeline.scoring.seen import Seen, see
 from pipeline.scoring.targets import PromptEmbedding, Target, load_target
@@ -174,6 +174,10 @@ def _picture_scores(before: Seen, after: Seen, pack: Pack) -> dict[str, Any]:
             assert seen.labels is not None
             for i, (attribute, categories) in enumerate(oracle.attributes.items()):
                 columns[f"{when}_{attribute}"] = [None if k == HIDDEN else categories[k] for k in seen.labels[:, i]]
+        assert after.labels is not None
+        assert after.probabilities is not None
+        largest = label_probabilities(oracle, after.probabilities, after.labels)
+        columns |= {f"after_{attribute}_probability": largest[:, i] for i, attribute in enumerate(oracle.attributes)}
     return columns
 
 

@@ -113,6 +113,7 @@ def test_scores_are_what_the_networks_say_one_image_at_a_time(rows: list, tiny_p
         for name, categories in oracle.items():
             assert edit[f"before_{name}"] == categories[int(p[name].argmax())] == original[f"after_{name}"]
             assert edit[f"after_{name}"] == categories[int(q[name].argmax())]
+            assert edit[f"after_{name}_probability"] == pytest.approx(float(q[name].max()), abs=1e-5)
         assert edit["already"] is (edit["before_shade"] == "dark")
         assert edit["hit"] == (None if edit["already"] else edit["after_shade"] == "dark")
         assert edit["kept"] == float(edit["before_hue"] == edit["after_hue"])
