@@ -639,6 +639,7 @@ class ExportedDatasetConfig(AcceptRules):
     """A run as a dataset for training: format, labels, splits and what is accepted."""
 
     performance_only: ClassVar[frozenset[str]] = frozenset({"batch_size"})
+    switches: ClassVar[frozenset[str]] = frozenset({"judge"})
 
     format: Literal["parquet", "imagefolder", "webdataset", "csv"] = Field(
         default="parquet", description="parquet, imagefolder and webdataset open with datasets.load_dataset(FOLDER)."
@@ -658,10 +659,16 @@ class ExportedDatasetConfig(AcceptRules):
     min_caption_probability: float = Field(
         default=0.5, ge=0, le=1, description="Captions leave out attributes that the judge is less sure of."
     )
-    probabilities: bool = Field(
-        default=False,
-        description="Have the judge read every edit again for the probability of each attribute, where the scores do "
-        "not hold it; takes about an eighth of the time of rendering.",
+    alternatives: dict[str, tuple[str, ...] | dict[str, str]] = Field(
+        default_factory=dict,
+        description="Attributes that a CLIP is asked for, multiple choice, where no oracle knows them: each with its "
+        "categories, or with the text of every category.",
+        json_schema_extra=NOT_A_PARAMETER,
+    )
+    judge: str | None = Field(
+        default=None,
+        description="The CLIP that is asked for `alternatives`, as in score-edits; none takes the pack's own.",
+        json_schema_extra=NOT_A_PARAMETER,
     )
     phrases: dict[str, dict[str, tuple[str, ...]]] = Field(
         default_factory=dict,

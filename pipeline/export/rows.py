@@ -15,6 +15,7 @@ from pipeline.export.acceptance import reject_reason
 from pipeline.export.captions import compute_captions, prompt_captions
 from pipeline.export.columns import ARROW, ExportColumn
 from pipeline.export.questions import Question, answer, read_question
+from pipeline.export.seeing import Shown
 from pipeline.export.splits import split_of
 from pipeline.prompts import ORIGINAL
 
@@ -28,8 +29,6 @@ SCORES_TAKEN = (
     ("identity_similarity", "Cosine of the identities of edited and original image, -1 to 1."),
 )
 SUBSET = "subset"  # of a labels row: train, validation, test or rejected
-
-Shown = Mapping[str, tuple[str, float | None]]  # attribute -> category and its probability, None where not recorded
 
 
 @dataclass(frozen=True)
@@ -140,8 +139,7 @@ def compute_label_rows(
         facts: what the run's rows share.
         images: rows of the dataset without pixels.
         scores: rows of the scores by image_id.
-        seen: what the judge sees in the originals, and in other images that it was shown, by image_id; empty without
-            a judge.
+        seen: what the judge sees in the images, by image_id; empty without a judge.
     """
     there = {image["latent_id"] for image in images if image["prompt_id"] == ORIGINAL}
     for image in images:
@@ -153,7 +151,7 @@ def compute_label_rows(
         if original and config.layout == "pairs":
             continue
         score = {} if original else scores.get(image["image_id"], {})
-        shown = before if original else seen.get(image["image_id"]) or _shown(score, facts.attributes)
+        shown = seen.get(image["image_id"], {})
         row = {
             "image_id": image["image_id"],
             "pair_id": latent,
@@ -187,22 +185,21 @@ def labels_table(columns: Sequence[ExportColumn], rows: Sequence[Mapping[str, An
     return pa.Table.from_arrays([pa.array([r[f.name] for r in rows], f.type) for f in schema], schema=schema)
 
 
-def _shown(score: Mapping[str, Any], attributes: Iterable[str]) -> Shown:
-    """What the scores say the judge saw: with probabilities where they hold them, else its answers alone."""
-    if score.get("attributes"):
-        return {cell["attribute"]: (cell["category"], cell["probability"]) for cell in score["attributes"]}
-    seen = {name: score.get(f"after_{name}") for name in attributes}
-    return {name: (category, None) for name, category in seen.items() if category is not None}
+def shown_in(score: Mapping[str, Any], attributes: Iterable[str]) -> Shown:
+    """What the scores of an image say that the judge saw in it; what it cannot show is left out."""
+    seen = {name: (score.get(f"after_{name}"), score.get(f"after_{name}_probability")) for name in attributes}
+    return {name: (category, p) for name, (category, p) in seen.items() if category is not None}
 
 
 def _verdict(question: Question | None, before: Shown, after: Shown, score: Mapping[str, Any]) -> dict[str, Any]:
-    """The multiple choice; where the scores judge it themselves, they are right."""
+    """The multiple choice; where the scores have it from an oracle, or nobody can be asked, they are right."""
     question = _scored_question(score.get("wants"), before) or question
     if question is not None and not (question.attribute in before and question.attribute in after):
         question = None  # the attribute cannot be seen in one of the two
     probability = after[question.attribute][1] if question is not None else None
     found = answer(question, {k: v[0] for k, v in before.items()}, {k: v[0] for k, v in after.items()}, probability)
-    found |= {key: score[key] for key in ("hit", "kept", "already") if key in score}
+    if question is None or score.get("hit_by") == "oracle":
+        found |= {key: score[key] for key in ("hit", "kept", "already") if key in score}
     if found["judged_probability"] is None:
         found["judged_probability"] = score.get("target_score")
     return found

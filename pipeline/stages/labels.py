@@ -1,23 +1,30 @@
 """Labels: what every image of a run is, shows and scores, in which split it is and whether it is accepted."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+import numpy as np
 import pyarrow.compute as pc
-import torch
 
 import storage
 from pipeline.config import ExportedDatasetConfig
-from pipeline.export.rows import RunFacts, Shown, compute_label_rows, label_columns, labels_table, read_questions
-from pipeline.machine.cores import map_on_cores
+from pipeline.export.rows import (
+    RunFacts,
+    compute_label_rows,
+    label_columns,
+    labels_table,
+    read_questions,
+    shown_in,
+)
+from pipeline.export.seeing import Reader, Shown, open_reader
 from pipeline.packs.pack import Pack
-from pipeline.pixels import from_rgb_arrays
-from pipeline.prompts import ORIGINAL, PHOTO
+from pipeline.prompts import PHOTO
 from pipeline.runs.shard import Input, Made, ShardReport, part_path, run_shard, stage_hash
 from pipeline.schemas import EDITS_FOLDER
 from storage import Store
 
 STAGE = "labels"
+DECODED = 256  # images whose pixels are in memory at a time, where they have to be read
 # settings of the export that labels do not depend on
 OF_FILES = ("format", "image_format", "quality", "images_per_shard", "keep_rejected", "batch_size", "balance")
 
@@ -42,8 +49,7 @@ def load_run_facts(config: ExportedDatasetConfig, pack: Pack, edited: Input, lat
     """
     rows = edited.table(folder=EDITS_FOLDER).to_pylist()
     prompts = {row["prompt_id"]: row for row in rows if row["status"] == "ok"}
-    oracle = pack.description.oracle
-    attributes = {} if oracle is None else oracle.attributes
+    attributes = open_reader(config, pack).attributes
     sources: dict[str, str] = {}
     if latents is not None:
         for row in latents.table(["latent_id", "source", "source_uri"]).to_pylist():
@@ -63,19 +69,18 @@ def run_labels_shard(
     dataset: Input,
     scores: Input,
 ) -> ShardReport:
-    """Label one shard of the dataset. The judge reads the originals; what it says of the edits, the scores hold."""
+    """Label one shard of the dataset, from what the scores hold of the judge; where they hold too little, it reads."""
 
     def make() -> Made:
         table = dataset.shard_table(shard).filter(pc.field("status") == "ok")  # failed rows have no image
         table = table.filter(pc.field("prompt_id") != PHOTO)  # what is exported and shown is what was drawn
         found = {row["image_id"]: row for row in scores.shard_table(shard).to_pylist()}
-        recorded = any(row.get("attributes") for row in found.values())
-        to_read = table
-        if recorded or not config.probabilities:
-            to_read = table.filter(pc.field("prompt_id") == ORIGINAL)
-        shown = read_images(config, pack, to_read.select(["image_id", "image"]).to_pylist())
+        reader = open_reader(config, pack)
+        seen = {name: shown_in(row, facts.attributes) for name, row in found.items()}
+        if not _recorded(found.values(), reader):
+            seen = read_images(config, reader, table.select(["image_id", "image"]).to_pylist())
         images = table.drop_columns("image").to_pylist()
-        rows = list(compute_label_rows(config, facts, images, found, shown))
+        rows = list(compute_label_rows(config, facts, images, found, seen))
         labelled = labels_table(label_columns(facts), rows)
         return Made({part_path(STAGE, shard): storage.table_bytes(labelled)}, rows=len(rows))
 
@@ -83,25 +88,20 @@ def run_labels_shard(
     return run_shard(store, STAGE, shard, config_hash=config_hash, pack=pack, make=make)
 
 
-def read_images(config: ExportedDatasetConfig, pack: Pack, rows: list[dict[str, Any]]) -> Mapping[str, Shown]:
-    """What the pack's judge sees in images, by image_id; empty where the pack has none."""
-    if pack.description.oracle is None:
+def read_images(config: ExportedDatasetConfig, reader: Reader, rows: list[dict[str, Any]]) -> Mapping[str, Shown]:
+    """What the reader sees in images, by image_id, a few hundred at a time; empty where it can tell nothing."""
+    if not reader.attributes:
         return {}
-    device = torch.device(pack.device)
-
-    def read(start: int) -> dict[str, Shown]:
-        batch = rows[start : start + config.batch_size]
-        pixels = torch.stack([from_rgb_arrays(storage.decode_image(r["image"]["bytes"])[None])[0] for r in batch])
-        with torch.no_grad():
-            probabilities = pack.oracle.probabilities(pixels.to(device))
-        shown: dict[str, dict[str, tuple[str, float]]] = {row["image_id"]: {} for row in batch}
-        for attribute, categories in pack.oracle.config.attributes.items():
-            largest, number = probabilities[attribute].max(dim=1)
-            for row, p, k in zip(batch, largest.tolist(), number.tolist(), strict=True):
-                shown[row["image_id"]][attribute] = (categories[k], p)
-        return dict(shown)
-
     seen: dict[str, Shown] = {}
-    for part in map_on_cores(read, range(0, len(rows), config.batch_size), device=device):
-        seen |= part
+    for start in range(0, len(rows), DECODED):
+        part = rows[start : start + DECODED]
+        images = np.stack([storage.decode_image(row["image"]["bytes"]) for row in part])
+        shown = reader.read(images, batch_size=config.batch_size)
+        seen |= {row["image_id"]: of for row, of in zip(part, shown, strict=True)}
     return seen
+
+
+def _recorded(scores: Iterable[Mapping[str, Any]], reader: Reader) -> bool:
+    """Whether the scores say with probabilities all that the reader could tell; older ones do not."""
+    names = [f"after_{attribute}_probability" for attribute in reader.attributes]
+    return not reader.choices and all(name in row for row in scores for name in names)

@@ -8,7 +8,7 @@ from pipeline.config import ExportedDatasetConfig
 from pipeline.export.acceptance import reject_reason
 from pipeline.export.captions import compute_captions, prompt_captions
 from pipeline.export.questions import Question
-from pipeline.export.rows import RunFacts, compute_label_rows
+from pipeline.export.rows import RunFacts, compute_label_rows, shown_in
 from pipeline.export.splits import split_of
 
 SHOWN = {"head": ("bald", 0.99), "accessories": ("glasses", 0.9), "skin": ("dark", 0.95), "hair_color": ("red", 0.2)}
@@ -91,25 +91,28 @@ def scored_row(score: dict) -> dict:
     facts = RunFacts(attributes, prompts, {"hat": Question("head", "hat")}, "a face", {})
     image = {"image_id": "a__hat__1", "latent_id": "a", "prompt_id": "hat", "prompt": "hat", "method": "global"}
     image |= {"target": "a hat", "neutral": "a face", "strength": 1.0}
-    seen = {"a__original": {"head": ("bald", 0.9), "skin": ("pale", 0.9)}}
+    seen = {"a__original": {"head": ("bald", 0.9), "skin": ("pale", 0.9)}, "a__hat__1": shown_in(score, attributes)}
     original = {**dict.fromkeys(image), "image_id": "a__original", "latent_id": "a", "prompt_id": "original"}
     alone = list(compute_label_rows(ExportedDatasetConfig(), facts, [image], {"a__hat__1": score}, seen))
     assert alone == []  # an edit without its original is no pair
     return list(compute_label_rows(ExportedDatasetConfig(), facts, [original, image], {"a__hat__1": score}, seen))[1]
 
 
-def test_labels_take_the_judges_answers_from_either_form_of_the_scores():
-    cells = [
-        {"attribute": "head", "category": "hat", "probability": 0.8},
-        {"attribute": "skin", "category": "dark", "probability": 0.7},
-    ]
-    listed = scored_row({"attributes": cells})
-    assert (listed["head"], listed["head_probability"], listed["hit"], listed["kept"]) == ("hat", 0.8, True, 0.0)
-    answers = {"after_head": "hat", "after_skin": "dark", "target_score": 0.6}
-    in_columns = scored_row({**answers, "hit": None, "already": None, "kept": 0.5, "wants": "skin!=pale"})
-    assert (in_columns["head"], in_columns["head_probability"]) == ("hat", None)
-    assert (in_columns["hit"], in_columns["kept"], in_columns["judged_probability"]) == (None, 0.5, 0.6)
-    assert (in_columns["judged_attribute"], in_columns["judged_wanted"]) == ("skin", "not pale")
+def test_labels_take_the_judges_answers_and_probabilities_from_the_scores():
+    answers = {"after_head": "hat", "after_skin": "dark", "after_head_probability": 0.8, "target_score": 0.6}
+    row = scored_row(answers)
+    assert (row["head"], row["head_probability"], row["hit"], row["kept"]) == ("hat", 0.8, True, 0.0)
+    judged = {"hit": None, "already": None, "kept": 0.5, "wants": "skin!=pale", "hit_by": "oracle"}
+    row = scored_row({**answers, **judged})
+    assert (row["skin_probability"], row["judged_probability"]) == (None, 0.6)
+    assert (row["hit"], row["kept"]) == (None, 0.5)
+    assert (row["judged_attribute"], row["judged_wanted"]) == ("skin", "not pale")
+
+
+def test_labels_take_the_multiple_choice_where_only_the_guide_judged_the_scores():
+    answers = {"after_head": "bald", "after_skin": "pale", "hit": True, "already": False, "hit_by": "clip"}
+    row = scored_row(answers)
+    assert (row["hit"], row["judged_after"], row["kept"]) == (False, "bald", 1.0)
 
 
 def test_labels_of_an_attribute_that_cannot_be_seen_are_null():
