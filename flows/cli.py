@@ -47,6 +47,7 @@ MODULES = (  # in the order in which `styleclip --help` lists them
     "check_prompts",
     "gallery",
     "export_dataset",
+    "balance_dataset",
 )
 REMOTE_CLIENTS = ("botocore", "aiobotocore", "aiohttp", "google", "gcsfs", "azure")  # their errors name the remedy
 HUGE = 2**31  # limits from here on are not shown in help

@@ -29,23 +29,25 @@ def find_sources(job: Job) -> "tuple[Input, dict[Method, Input]]":
 
 def open_edited_latents(job: Job) -> Work:
     """Edited latents by ranges of latents."""
+    from pipeline.runs.shard import find_optional_input
     from pipeline.stages import edited_latents as stage
 
     config, pack, prompts = job.config, job.open_pack(), list(job.prompts)
     latents, sources = find_sources(job)
-    edits = stage.load_edits(config, pack, prompts, sources)
+    edits, plan = stage.load_edits(config, pack, prompts, sources), find_optional_input("edit_plan", job.store)
     return Work(
         stage=stage.STAGE,
         num_shards=stage.edited_latents_num_shards(config, latents),
-        config_hash=stage.edited_latents_hash(config, pack, prompts, latents, sources),
+        config_hash=stage.edited_latents_hash(config, pack, prompts, latents, sources, plan),
         run_shard=lambda shard: stage.run_edited_latents_shard(
-            config, job.store, pack, shard, prompts=prompts, latents=latents, edits=edits
+            config, job.store, pack, shard, prompts=prompts, latents=latents, edits=edits, plan=plan
         ),
         total=latents.rows,
         unit="latents",
         facts={
             "latents": latents.config_hash,
             **{stage.SOURCES[method]: source.config_hash for method, source in sources.items()},
+            **({} if plan is None else {"edit_plan": plan.config_hash}),
             **prompt_facts(prompts),
         },
     )

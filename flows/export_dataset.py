@@ -1,5 +1,6 @@
 """A run as a dataset for training: labels, then parts in the format that is asked for, then the card."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -20,23 +21,32 @@ FROM = replace(RUN, description="Folder or fsspec URI of the run to export. Need
 TO = Parameter("to", Uri, REQUIRED, "Folder or fsspec URI of the export; a folder of its own.", place=True)
 SETTINGS = Parameter(
     "settings",
-    Uri | None,
+    Uri | dict[str, Any] | None,
     None,
-    "YAML file with settings of the export, those that are no options (questions, phrases) among them; what it says "
-    "wins over the options.",
+    "YAML or JSON file with settings of the export, those that are no options (questions, phrases) among them; what "
+    "it says wins over the options. In Prefect also the settings themselves.",
     shown="none",
 )
 
 
 def find_sources(job: Job) -> "dict[str, Input]":
-    """What an export reads: the run is the job's ``inputs``, another run to read from its option ``also``."""
+    """What an export reads: the run is the job's ``inputs``, another run to read from its option ``also``.
+
+    Of several runs with the same edits, its option ``runs``, everything is joined.
+    """
+    from pipeline.runs.joined import join_inputs
     from pipeline.runs.shard import find_input
     from storage import Store
 
     assert job.inputs is not None
     also = job.options.get("also")
-    stores = (Store(job.inputs), None if also is None else Store(also))
-    return {stage: find_input(stage, *stores) for stage in ("dataset", "scores", "edited_latents", "latents")}
+    others = None if also is None else Store(also)
+    runs = [Store(run) for run in job.options.get("runs", [job.inputs])]
+    found = {
+        stage: join_inputs([find_input(stage, run, others) for run in runs])
+        for stage in ("dataset", "scores", "latents")
+    }
+    return {**found, "edited_latents": find_input("edited_latents", runs[0], others)}
 
 
 def facts_of(job: Job, sources: "dict[str, Input]", *, photos: bool = False) -> "RunFacts":
@@ -77,10 +87,14 @@ def find_labels(job: Job) -> "Input":
 
 def open_balanced_labels(job: Job) -> Work:
     """The labels that a balanced request takes, by the shards of all labels."""
+    from pipeline.runs.joined import join_inputs
     from pipeline.runs.shard import find_input
     from pipeline.stages import balanced_labels as stage
+    from storage import Store
 
-    config, pack, labels = job.config, job.open_pack(), find_input("labels", job.store)
+    config, pack = job.config, job.open_pack()
+    stores = [Store(run) for run in job.options["runs"]] if "runs" in job.options else [job.store]
+    labels = join_inputs([find_input("labels", store) for store in stores])
     facts = facts_of(job, find_sources(job))
     return Work(
         stage=stage.STAGE,
@@ -129,6 +143,7 @@ def open_dataset_card(job: Job) -> Work:
             job.store,
             pack,
             pack_uri=job.pack,
+            made_by=job.options.get("made_by"),
             columns=label_columns(facts),
             parts=plan_parts(config, labels),
             facts=facts,
@@ -161,14 +176,26 @@ def export_dataset(request: Request) -> dict[str, Any]:
         config=config,
         options={"also": request["inputs"]},
     )
-    workers = request["workers"]
-    labels = replace(job, run=job.store.child(WORK).uri)
-    stages = [run_stage(open_labels, labels, workers=workers)]
-    if config.balance is not None:
-        stages.append(run_stage(open_balanced_labels, labels))
+    labelled = run_stage(open_labels, beside(job), workers=request["workers"])
+    return sum_up([labelled, *write_export(job, workers=request["workers"])], job)
+
+
+def beside(job: Job) -> Job:
+    """The job of what an export is made from, in a folder within it that readers pass over."""
+    return replace(job, run=job.store.child(WORK).uri)
+
+
+def write_export(job: Job, *, workers: int) -> list[dict[str, Any]]:
+    """The stages of an export once there are labels: what is chosen of them, the parts and the card."""
+    stages = [] if job.config.balance is None else [run_stage(open_balanced_labels, beside(job))]
     stages.append(run_stage(open_exported_dataset, job, workers=workers))
     stages.append(run_stage(open_dataset_card, job))
     ENGINE.get().log.info("dataset card: %s/README.md", job.store.uri)
+    return stages
+
+
+def sum_up(stages: list[dict[str, Any]], job: Job) -> dict[str, Any]:
+    """What a command says of its stages, the last but one of which wrote the parts."""
     return {
         **stages[-2],
         "shards": sum(closed["shards"] for closed in stages),
@@ -177,17 +204,27 @@ def export_dataset(request: Request) -> dict[str, Any]:
     }
 
 
-def read_settings(uri: str, config: ExportedDatasetConfig) -> ExportedDatasetConfig:
-    """The settings with those of a YAML file in their place.
+def read_settings(given: str | Mapping[str, Any], config: ExportedDatasetConfig) -> ExportedDatasetConfig:
+    """The settings with those of a YAML or JSON file, or with given ones, in their place.
 
     Raises:
         ParameterError: if the file is no mapping of settings, or one of them is not right.
         storage.MissingError: if there is no such file.
     """
+    from pydantic import ValidationError
+
+    found, of = (_read_file(given), f" of {given}") if isinstance(given, str) else (dict(given), "")
+    try:
+        return ExportedDatasetConfig.model_validate({**config.model_dump(), **found})
+    except ValidationError as error:
+        wrong = "; ".join(f"`{'.'.join(map(str, e['loc']))}`: {e['msg'].lower()}" for e in error.errors())
+        raise ParameterError(f"`settings`{of}: {wrong}.") from error
+
+
+def _read_file(uri: str) -> dict[str, Any]:
     import posixpath
 
     import yaml
-    from pydantic import ValidationError
 
     from storage import Store
 
@@ -195,11 +232,7 @@ def read_settings(uri: str, config: ExportedDatasetConfig) -> ExportedDatasetCon
     try:
         found = yaml.safe_load(Store(folder or ".").read_bytes(name))
     except yaml.YAMLError as error:
-        raise ParameterError(f"`settings` must be a YAML file; {uri}: {error}.") from error
+        raise ParameterError(f"`settings` must be a YAML or JSON file; {uri}: {error}.") from error
     if not isinstance(found, dict):
         raise ParameterError(f"`settings` must hold settings by name, as in 'require_hit: true'; got {found!r}.")
-    try:
-        return ExportedDatasetConfig.model_validate({**config.model_dump(), **found})
-    except ValidationError as error:
-        wrong = "; ".join(f"`{'.'.join(map(str, e['loc']))}`: {e['msg'].lower()}" for e in error.errors())
-        raise ParameterError(f"`settings` of {uri}: {wrong}.") from error
+    return found

@@ -633,6 +633,40 @@ class BalanceConfig(StageConfig):
         description="How far a category's share may be from what is asked for.",
         json_schema_extra=NOT_A_PARAMETER,
     )
+    kind: Literal["images", "faces", "pairs"] = Field(
+        default="images",
+        description="images: any originals and edits; faces: every face once, as it is or edited; pairs: every edit "
+        "with its original, a face once, both counted.",
+        json_schema_extra=NOT_A_PARAMETER,
+    )
+
+    @model_validator(mode="after")
+    def _pairs_are_two(self) -> "BalanceConfig":
+        if self.kind == "pairs" and self.total % 2:
+            raise ValueError(f"`total` of pairs must be even, two images a pair; got {self.total}")
+        return self
+
+
+class BalancePlanConfig(StageConfig):
+    """How a balanced request is planned and rendered."""
+
+    pilot_latents: int = Field(
+        default=48, ge=8, description="Faces that every prompt is tried on, to see what comes of it."
+    )
+    survey_latents: Count = Field(
+        default=256, description="Faces that are looked at without an edit, to see how often each attribute is there."
+    )
+    max_latents: Count | None = Field(
+        default=None,
+        description="Faces that may be looked at in a round; a request that needs more is refused. By default ten "
+        "times the images asked for.",
+    )
+    spare: float = Field(
+        default=0.05, ge=0, le=10, description="Images planned beyond those asked for, as a share, for edits that fail."
+    )
+    rounds: Count = Field(default=4, description="Rounds of rendering at most; further ones make up for what failed.")
+    first_seed: FirstSeed = 0
+    psi: Psi = 0.7
 
 
 class ExportedDatasetConfig(AcceptRules):

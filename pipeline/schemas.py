@@ -371,8 +371,17 @@ EDITED_LATENTS = Artifact(
         Column("space", STRING, "Space of the edited latent: w_plus or styles."),
         Column("vector", VECTOR, "The edited latent: w_plus row-major, or styles; null where `direction` is given."),
         Column("direction", STRING, "prompt_id in style_directions to add `strength` times; null where `vector` is."),
-        Column("status", STRING, "ok or failed."),
+        Column("status", STRING, "ok, failed, or left_out: a plan gives the latent other edits."),
         Column("error", STRING, "Why it failed; null where ok."),
+    ),
+)
+
+EDIT_PLAN = Artifact(
+    "edit_plan",
+    (
+        Column("latent_id", STRING, "As in latents."),
+        Column("prompt_id", STRING, "The edit it is to get; original: none."),
+        Column("strength", pa.float64(), "As in edited_latents; 0 for the original."),
     ),
 )
 
@@ -630,6 +639,7 @@ ARTIFACTS = (
     MAPPERS,
     MAPPER_CURVES,
     EDITED_LATENTS,
+    EDIT_PLAN,
     DATASET,
     PASTED_PHOTOS,
     SCORES,

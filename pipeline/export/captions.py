@@ -98,7 +98,7 @@ def compute_captions(
     """
     phrases = {}
     for attribute, (category, probability) in shown.items():
-        words = _phrases(config, attribute, category)
+        words = phrases_of(config, attribute, category)
         sure = probability is None or probability >= config.min_caption_probability
         if words and (sure or attribute == first):
             phrases[attribute] = words
@@ -131,8 +131,8 @@ def _caption(phrases: Mapping[str, Sequence[str]], subject: str, first: str | No
     return dice.choice(FORMS).format(subject=subject, list=listed, plain=", ".join(words))
 
 
-def _phrases(config: ExportedDatasetConfig, attribute: str, category: str) -> tuple[str, ...]:
-    """The settings' words, else the built-in ones, else the names themselves: ``blue background``."""
+def phrases_of(config: ExportedDatasetConfig, attribute: str, category: str) -> tuple[str, ...]:
+    """Words for a category: the settings', else the built-in ones, else its names, as ``blue background``."""
     for known in (config.phrases, PHRASES):
         if category in known.get(attribute, {}):
             return known[attribute][category]

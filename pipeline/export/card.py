@@ -56,6 +56,7 @@ class Origin:
         prompts: rows of the run's edits.
         versions: of what made it, by package.
         sizes: bytes of every subset's files.
+        made_by: the one command that makes it all; None: edit-dataset, then export-dataset.
     """
 
     run: str
@@ -65,6 +66,7 @@ class Origin:
     prompts: Sequence[Mapping[str, Any]]
     versions: Mapping[str, str]
     sizes: Mapping[str, int]
+    made_by: str | None = None
 
 
 def compute_card(config: ExportedDatasetConfig, columns: Sequence[ExportColumn], counts: Counts, origin: Origin) -> str:
@@ -211,6 +213,8 @@ def _limits(config: ExportedDatasetConfig, columns: Sequence[ExportColumn], orig
 
 def _again(config: ExportedDatasetConfig, origin: Origin) -> str:
     commands = [_edit_command(origin), _export_command(config, origin)]
+    if origin.made_by is not None:
+        commands = [origin.made_by]
     versions = "\n".join(f"| {name} | {version} |" for name, version in origin.versions.items())
     digests = "\n".join(f"| {stage} | {of['config_hash'][:16]} |" for stage, of in origin.receipts.items())
     settings = json.dumps({stage: of["config"] for stage, of in origin.receipts.items()}, indent=1, sort_keys=True)

@@ -35,6 +35,8 @@ MADE_BY = {
     "photo_scores": "score-edits",
     "labels": "export-dataset",
     "balanced_labels": "export-dataset",
+    "surveyed_labels": "balance-dataset",
+    "edit_plan": "balance-dataset",
     "exported_dataset": "export-dataset",
 }
 

@@ -3,12 +3,13 @@
 from functools import lru_cache
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 import storage
 from pipeline.config import BalanceConfig, ExportedDatasetConfig
-from pipeline.export.balance import Cell, choose_balanced, wanted_shares
-from pipeline.export.rows import REJECTED, SUBSET, RunFacts, label_name
+from pipeline.errors import PipelineError
+from pipeline.export.balance import choose_balanced, wanted_shares
+from pipeline.export.candidates import load_options
+from pipeline.export.rows import REJECTED, SUBSET, RunFacts
 from pipeline.packs.pack import Pack
 from pipeline.runs.shard import Input, Made, ShardReport, part_path, run_shard, stage_hash
 from storage import Store
@@ -51,10 +52,13 @@ def _chosen(request: str, attributes: tuple[tuple[str, tuple[str, ...]], ...], l
     """The images to take; worked out once per process, for all shards."""
     balance = BalanceConfig.model_validate_json(request)
     shares = wanted_shares(balance, dict(attributes))
-    images: dict[str, Cell] = {}
-    columns = [label_name(attribute) for attribute in shares]
-    for shard in range(labels.num_shards):
-        accepted = labels.shard_table(shard).filter(pc.field(SUBSET) != REJECTED)
-        cells = zip(*(accepted[column].to_pylist() for column in columns), strict=True)
-        images.update(zip(accepted["image_id"].to_pylist(), cells, strict=True))
-    return frozenset(choose_balanced(balance, shares, images))
+    options = load_options(balance, shares, [labels])
+    choice = choose_balanced(balance, shares, options)
+    if choice.missing:
+        there = len({name for option in options for name in option.images})
+        raise PipelineError(
+            f"{balance.total} balanced images must have shares within {balance.tolerance:g} of those asked for; the "
+            f"run has {there} that may be taken, and cannot give: {'; '.join(choice.missing)}. `styleclip "
+            f"balance-dataset` renders what such a request needs; or ask for fewer images, or a wider tolerance."
+        )
+    return choice.images

@@ -180,7 +180,9 @@ def run_dataset_shard(
         moved = edited.slice_table(bounds.start * num_edits, bounds.stop * num_edits)
         offsets = load_offsets(_checked_directions(directions, moved), pack.generator.space)
         edits: dict[str, list[Edit]] = {}
+        lost = 0
         for row in rows_of(EditedLatentRow, moved):
+            lost += row.status == "failed"
             if row.status == "ok":
                 offset = offsets[row.direction] if row.direction is not None else None
                 edit = Edit(prompts[row.edit_id], row.strength, row.space, row.vector, offset)
@@ -208,7 +210,6 @@ def run_dataset_shard(
         if config.paste_back:
             pasted = paste_edits(rows, photos, latents, bounds, feather=config.feather)
             files[part_path(PASTED_PHOTOS.name, shard)] = storage.table_bytes(pasted)
-        lost = moved.num_rows - sum(len(of_latent) for of_latent in edits.values())
         failed = sum(row.status == "failed" for row in rows)
         return Made(files, rows=len(rows), failures=table.num_rows - usable.num_rows + lost + failed)
 

@@ -43,6 +43,7 @@ def run_dataset_card(
     pack: Pack,
     *,
     pack_uri: str,
+    made_by: str | None = None,
     columns: Sequence[ExportColumn],
     parts: Sequence[Part],
     facts: RunFacts,
@@ -57,6 +58,7 @@ def run_dataset_card(
         store: the export's folder.
         pack: whose run it is.
         pack_uri: what the pack was asked for by.
+        made_by: the one command that makes run and export; None: edit-dataset, then export-dataset.
         columns: of the labels.
         parts: of the export.
         facts: what the run's rows share.
@@ -85,6 +87,7 @@ def run_dataset_card(
             prompts=prompts,
             versions={"styleclip-pipeline": __version__, "python": platform.python_version(), **_versions()},
             sizes=_sizes(store, parts),
+            made_by=made_by,
         )
         names = {c.name: list(c.categories) for c in columns if c.kind == "label"}
         files = {

@@ -21,7 +21,7 @@ from pipeline.packs.pack import Pack
 from pipeline.prompts import Method, Prompt, templates
 from pipeline.rows import EditedLatentRow, PromptRow, artifact_table, rows_of
 from pipeline.runs.shard import Input, Made, ShardReport, count_shards, part_path, run_shard, shard_bounds, stage_hash
-from pipeline.schemas import DIRECTIONS_HASH, EDITED_LATENTS, EDITS_FOLDER, PROMPTS, shape_of, vectors_of
+from pipeline.schemas import DIRECTIONS_HASH, EDIT_PLAN, EDITED_LATENTS, EDITS_FOLDER, PROMPTS, shape_of, vectors_of
 from storage import Store
 
 STAGE = EDITED_LATENTS.name
@@ -32,6 +32,7 @@ SOURCES: dict[Method, str] = {
     "tedigan": "tedigan_latents",
 }
 SEARCHED: tuple[Method, ...] = ("optimize", "tedigan")  # a search per latent
+LEFT_OUT = "left_out"  # status of a pair that a plan does not name
 LEARNT_STRENGTHS = (1.0,)  # the move as it was trained or found
 
 
@@ -144,10 +145,16 @@ def _edit_row(prompt: Prompt, config: EditedLatentsConfig, pack: Pack, outcome: 
 
 
 def edited_latents_hash(
-    config: EditedLatentsConfig, pack: Pack, prompts: Sequence[Prompt], latents: Input, sources: Mapping[Method, Input]
+    config: EditedLatentsConfig,
+    pack: Pack,
+    prompts: Sequence[Prompt],
+    latents: Input,
+    sources: Mapping[Method, Input],
+    plan: Input | None = None,
 ) -> str:
-    """The config hash of the edited latents of these prompts."""
+    """The config hash of the edited latents of these prompts, of those pairs that a plan names, if there is one."""
     inputs = {SOURCES[method]: source.config_hash for method, source in sorted(sources.items())}
+    inputs |= {} if plan is None else {EDIT_PLAN.name: plan.config_hash}
     listed = [p.model_dump(mode="json") for p in prompts]
     return stage_hash(STAGE, config, pack, {"prompts": listed, "latents": latents.config_hash, **inputs})
 
@@ -177,10 +184,11 @@ def run_edited_latents_shard(
     prompts: Sequence[Prompt],
     latents: Input,
     edits: Edits,
+    plan: Input | None = None,
 ) -> ShardReport:
     """Write one range of latents with all their edits; shard 0 also writes the prompts.
 
-    A latent or a pair that failed upstream keeps its rows, as failed ones.
+    A latent or a pair that failed upstream keeps its rows, as failed ones; what ``plan`` does not name is left out.
     """
 
     def make() -> Made:
@@ -194,6 +202,8 @@ def run_edited_latents_shard(
         }
         of_prompt = {row.prompt_id: _edit_latents(row, edits, pack, table, w_plus, pairs) for row in edits.usable}
         rows = [row for i in range(table.num_rows) for edited in of_prompt.values() for row in edited[i]]
+        if plan is not None:
+            rows = [_planned(row, _planned_edits(plan)) for row in rows]
         directions = edits.sources.get("global")
         metadata = {
             "w_plus_shape": w_plus.shape[1:],
@@ -206,8 +216,22 @@ def run_edited_latents_shard(
             files[part_path(EDITS_FOLDER, 0)] = storage.table_bytes(listed)
         return Made(files, rows=len(rows), failures=sum(row.status == "failed" for row in rows))
 
-    config_hash = edited_latents_hash(config, pack, prompts, latents, edits.sources)
+    config_hash = edited_latents_hash(config, pack, prompts, latents, edits.sources, plan)
     return run_shard(store, STAGE, shard, config_hash=config_hash, pack=pack, make=make)
+
+
+def _planned(row: EditedLatentRow, planned: frozenset[tuple[str, str, float]]) -> EditedLatentRow:
+    """The row, or one without an edit where the plan does not name it."""
+    if (row.latent_id, row.edit_id, row.strength) in planned:
+        return row
+    return replace(row, vector=None, direction=None, status=LEFT_OUT, error=None)
+
+
+@lru_cache(maxsize=2)
+def _planned_edits(plan: Input) -> frozenset[tuple[str, str, float]]:
+    """Every shard asks."""
+    columns = plan.table(["latent_id", "prompt_id", "strength"]).columns
+    return frozenset(zip(*(column.to_pylist() for column in columns), strict=True))
 
 
 def _edit_latents(
