@@ -5,7 +5,15 @@ A stage builds its files in memory (``table_bytes``, ``encode_png``, ``arrays_by
 """
 
 from storage.arrays import arrays_bytes, read_arrays
-from storage.errors import BadUriError, ConflictError, CorruptError, MissingError, StorageError
+from storage.errors import (
+    BadUriError,
+    ConflictError,
+    CorruptError,
+    MissingError,
+    RefusedError,
+    StorageError,
+    UnavailableError,
+)
 from storage.images import (
     EXTENSIONS,
     IMAGE_TYPE,
@@ -41,6 +49,7 @@ from storage.runs import (
     find_waste,
     read_states,
 )
+from storage.secrets import has_credentials, without_secrets
 from storage.sorting import SortedRecords
 from storage.store import Store
 from storage.tables import read_metadata, read_table, read_tables, stack, table_bytes, vectors
@@ -57,12 +66,14 @@ __all__ = [
     "ImageFormat",
     "MissingError",
     "OutputRecord",
+    "RefusedError",
     "ShardManifest",
     "SortedRecords",
     "StageState",
     "StorageError",
     "Store",
     "Waste",
+    "UnavailableError",
     "arrays_bytes",
     "config_hash",
     "decode_image",
@@ -75,6 +86,7 @@ __all__ = [
     "find_damage",
     "find_runs",
     "find_waste",
+    "has_credentials",
     "image_struct",
     "is_done",
     "iter_files",
@@ -94,6 +106,7 @@ __all__ = [
     "table_bytes",
     "tar_bytes",
     "vectors",
+    "without_secrets",
     "write_stage",
     "write_shard",
 ]

@@ -4,10 +4,13 @@
     |- MissingError         a file, bucket or column that must be there is not
     |- CorruptError         it is there, and is not what its name or its receipt says
     |- ConflictError        the folder holds the results of another config
+    |- RefusedError         the system will not write: rights, space, read-only
+    |- UnavailableError     a store did not answer, for as long as we were ready to wait
     `- BadUriError          a URI or a path that no store can have
 
 A wrong argument (an array of the wrong shape, a config that is not JSON) is a ``ValueError``. Failures of the network
-or of the credentials of a remote store keep the type that its client gave them, unless that is an ``OSError``.
+or of the credentials of a remote store keep the type that its client gave them, unless that is an ``OSError`` or would
+have passed by itself.
 """
 
 
@@ -25,6 +28,14 @@ class CorruptError(StorageError):
 
 class ConflictError(StorageError):
     """A manifest of another config is there: going on would mix two runs in one folder."""
+
+
+class RefusedError(StorageError):
+    """The system will not let us write: no rights, no space, a read-only place. Nothing else can be written there."""
+
+
+class UnavailableError(StorageError):
+    """A store did not answer, or answered that it cannot now, for as long as we were ready to wait."""
 
 
 class BadUriError(StorageError):

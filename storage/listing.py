@@ -6,16 +6,16 @@ import re
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-from fsspec.core import url_to_fs
 from fsspec.utils import get_protocol, glob_translate
 
 from storage.errors import MissingError
-from storage.store import LOCAL_PROTOCOLS, OPTIONS, _wrapped
+from storage.retries import call_again
+from storage.store import LOCAL_PROTOCOLS, S3_PROTOCOLS, _open_filesystem, _wrapped
 
 WILDCARD = re.compile(r"[*?\[]")
-S3_PROTOCOLS = ("s3", "s3a")
 
 
 @dataclass(frozen=True)
@@ -72,11 +72,15 @@ def read_file(uri: str, *, most: int) -> bytes:
                 raise MissingError(f"{path} must be a regular file; it is a folder, a pipe or a device.")
             with open(path, "rb") as file:
                 return file.read(min(most, os.fstat(file.fileno()).st_size) + 1)  # no larger a buffer than needed
-        filesystem, target = _filesystem(uri)
-        size = filesystem.info(target).get("size")
-        if size is not None and size <= most:
-            return filesystem.cat_file(target)
-        return filesystem.cat_file(target, start=0, end=most + 1)
+        filesystem, target = _open_filesystem(uri)
+
+        def read() -> bytes:
+            size = filesystem.info(target).get("size")
+            if size is not None and size <= most:
+                return filesystem.cat_file(target)
+            return filesystem.cat_file(target, start=0, end=most + 1)
+
+        return call_again(read, what=f"read {uri}")
 
 
 def join_uri(folder: str, path: str) -> str:
@@ -104,10 +108,6 @@ def _local(uri: str) -> str:
     for protocol in LOCAL_PROTOCOLS:
         uri = uri.removeprefix(f"{protocol}://")
     return os.path.abspath(os.path.expanduser(uri))
-
-
-def _filesystem(uri: str) -> tuple[Any, str]:
-    return url_to_fs(uri, **OPTIONS.get(get_protocol(uri), {}))
 
 
 def _iter_local(root: str) -> Iterator[FoundFile]:
@@ -152,7 +152,7 @@ def _text(name: str) -> str:
 
 
 def _iter_remote(uri: str) -> Iterator[FoundFile]:
-    filesystem, root = _filesystem(uri)
+    filesystem, root = _open_filesystem(uri)
     protocol = get_protocol(uri)
     inside = posixpath.join(root, "")
     pages = _s3_pages(filesystem, root, inside) if protocol in S3_PROTOCOLS else _folders(filesystem, root)
@@ -163,19 +163,20 @@ def _iter_remote(uri: str) -> Iterator[FoundFile]:
             count += 1
             if not any(part.startswith(".") for part in path.split("/")):
                 yield FoundFile(f"{protocol}://{name.lstrip('/')}", path, size, version)
-    if not count and not filesystem.exists(root):
+    if not count and _facts(filesystem, root) is None:
         raise MissingError(f"{uri} must be there to list it; there is no such folder or file. Check the URI.")
 
 
 def _s3_pages(filesystem: Any, root: str, inside: str) -> Iterator[tuple[str, int | None, str]]:
     """Objects of a bucket, a thousand at a time; a name that ends in a slash only stands for a folder."""
-    if "/" in root and filesystem.isfile(root):
+    if "/" in root and _is_file(_facts(filesystem, root)):
         yield from _folders(filesystem, root)
         return
     bucket, _, prefix = inside.partition("/")
     more: dict[str, str] = {}
     while True:
-        page = filesystem.call_s3("list_objects_v2", Bucket=bucket, Prefix=prefix, **more)
+        ask = partial(filesystem.call_s3, "list_objects_v2", Bucket=bucket, Prefix=prefix, **more)
+        page = call_again(ask, what=f"list {bucket}/{prefix}")
         for item in page.get("Contents", ()):
             if not item["Key"].endswith("/"):
                 yield f"{bucket}/{item['Key']}", item["Size"], item["ETag"].strip('"')
@@ -185,13 +186,25 @@ def _s3_pages(filesystem: Any, root: str, inside: str) -> Iterator[tuple[str, in
 
 
 def _folders(filesystem: Any, root: str) -> Iterator[tuple[str, int | None, str]]:
-    if filesystem.isfile(root):
-        facts = filesystem.info(root)
+    facts = _facts(filesystem, root)
+    if facts is not None and _is_file(facts):
         yield root, facts.get("size"), _version(facts)
         return
     for folder, _, files in filesystem.walk(root, detail=True):
         for name, facts in files.items():
             yield posixpath.join(folder, name), facts.get("size"), _version(facts)
+
+
+def _facts(filesystem: Any, path: str) -> dict[str, Any] | None:
+    """What the backend says of a path, None if there is none; fsspec's own ``isfile`` takes any error for a no."""
+    try:
+        return call_again(lambda: filesystem.info(path), what=f"look up {path}")
+    except FileNotFoundError:
+        return None
+
+
+def _is_file(facts: dict[str, Any] | None) -> bool:
+    return facts is not None and facts["type"] == "file"
 
 
 def _version(facts: dict[str, Any]) -> str:

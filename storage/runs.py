@@ -4,9 +4,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+from storage.entries import Entry
 from storage.errors import CorruptError
 from storage.manifest import SHARDS_FOLDER, ShardManifest, delete_shard, is_intact, read_shard, read_stage
-from storage.store import Entry, Store
+from storage.store import Store
 
 DEEPEST = 4  # folders below the one that is searched for runs
 YOUNGEST_LEFTOVER = timedelta(minutes=10)  # a younger temporary file may be somebody's write of this moment

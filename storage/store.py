@@ -6,46 +6,32 @@ import posixpath
 import re
 import tempfile
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 import fsspec
+import fsspec.config
 from fsspec.core import url_to_fs
+from fsspec.implementations.local import LocalFileSystem
 from fsspec.utils import get_protocol
 
-from storage.errors import BadUriError, MissingError, StorageError
+from storage.entries import Entry, entry_of
+from storage.errors import BadUriError, MissingError, RefusedError, StorageError, UnavailableError
+from storage.retries import call_again, impatient, is_transient
+from storage.secrets import has_credentials, without_secrets
 
+_T = TypeVar("_T")
 LOCAL_PROTOCOLS = ("file", "local")
 BUCKET_PROTOCOLS = ("s3", "s3a", "gs", "gcs", "abfs", "az")
 
 TEMPORARY = re.compile(r"\.[0-9a-f]{32}\.tmp")  # of a local write
-
-# With its listing cache s3fs shows neither list() nor exists() what another process wrote after the first listing.
-OPTIONS: dict[str, dict[str, Any]] = {
-    "s3": {"use_listings_cache": False},
-    "s3a": {"use_listings_cache": False},
-}
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One name in a folder.
-
-    Attributes:
-        name: the last part of its path.
-        is_folder: whether it is a folder.
-        bytes: size of a file, 0 for a folder.
-        modified: when it was last written, in UTC; None where the system does not say, as for a bucket's folders.
-    """
-
-    name: str
-    is_folder: bool
-    bytes: int
-    modified: datetime | None
+S3_PROTOCOLS = ("s3", "s3a")
+ONE_REQUEST = 2**26  # bytes; a client reads larger files in parallel
+S3_CONFIG = {
+    "retries": {"mode": "standard", "total_max_attempts": 3}
+}  # seconds; what lasts longer is tried again by us
 
 
 class Store:
@@ -92,8 +78,7 @@ class Store:
             MissingError: if there is no such file.
         """
         filesystem, target = self._locate(path)
-        with _wrapped("read", self._name(path)):
-            return filesystem.cat_file(target)
+        return self._call("read", path, lambda: _read_whole(filesystem, target))
 
     def write_bytes(self, path: str, data: bytes) -> None:
         """Write the whole file or nothing: a reader sees the old bytes or the new, also after a crash half-way.
@@ -104,14 +89,45 @@ class Store:
 
         Raises:
             MissingError: if the bucket does not exist.
-            StorageError: if the system refuses (rights, space, a folder of that name).
+            RefusedError: if the system refuses (rights, space).
+            StorageError: if there is a folder of that name.
         """
         filesystem, target = self._locate(path)
-        with _wrapped("write", self._name(path)):
-            if self._is_local:
-                _write_local(Path(target), data)
-            else:
+        write = (
+            (lambda: _write_local(Path(target), data))
+            if self._is_local
+            else (lambda: filesystem.pipe_file(target, data))
+        )
+        self._call("write", path, write)
+
+    def create_bytes(self, path: str, data: bytes) -> bool:
+        """Write the file unless there is one; of several who try at once one succeeds, where the store can tell.
+
+        Disks, memory, S3 and Google's storage can. Where a store cannot, the answer rests on a look before.
+
+        Args:
+            path: the file, relative to the store.
+            data: its content.
+        Returns:
+            whether it was written; False also where a try that seemed to fail had written it, so compare the content.
+        """
+        filesystem, target = self._locate(path)
+
+        def create() -> bool:
+            try:
+                if self._is_local:
+                    _create_local(Path(target), data)
+                else:
+                    filesystem.pipe_file(target, data, mode="create")
+            except FileExistsError:
+                return False
+            except (NotImplementedError, TypeError):  # the client knows no such mode
+                if filesystem.exists(target):
+                    return False
                 filesystem.pipe_file(target, data)
+            return True
+
+        return self._call("write", path, create)
 
     def read_end(self, path: str, size: int) -> bytes:
         """The last ``size`` bytes of a file, all of it where it has fewer; no more than these cross the network.
@@ -121,16 +137,18 @@ class Store:
             StorageError: if the system refuses.
         """
         filesystem, target = self._locate(path)
-        with _wrapped("read", self._name(path)):
+
+        def read() -> bytes:
             total = filesystem.size(target)
-            return filesystem.cat_file(target, start=max(0, total - size), end=total)
+            return _read_part(filesystem, target, max(0, total - size), total)
+
+        return self._call("read", path, read)
 
     def exists(self, path: str) -> bool:
         """Whether there is a file (not a folder) of that path."""
         filesystem, target = self._locate(path)
         try:
-            with _wrapped("look up", self._name(path)):
-                return filesystem.info(target)["type"] == "file"
+            return self._call("look up", path, lambda: filesystem.info(target)["type"] == "file")
         except MissingError:
             return False
 
@@ -142,8 +160,8 @@ class Store:
         """
         filesystem, root = self._root()
         folder = self._locate(prefix)[1] if prefix else root
-        with _wrapped("list", self._name(prefix)):
-            found = _find_local(folder) if self._is_local else _find_remote(filesystem, folder)
+        find = (lambda: _find_local(folder)) if self._is_local else (lambda: _find_remote(filesystem, folder))
+        found = self._call("list", prefix, find)
         start = posixpath.join(root, "")
         inside = posixpath.join(folder, "")
         paths = (name.removeprefix(start) for name in found if name.startswith(inside))
@@ -168,12 +186,11 @@ class Store:
         filesystem, root = self._root()
         folder = self._locate(prefix)[1] if prefix else root
         try:
-            with _wrapped("list", self._name(prefix)):
-                found = filesystem.ls(folder, detail=True)
+            found = self._call("list", prefix, lambda: filesystem.ls(folder, detail=True))
         except MissingError:
             return []
         inside = posixpath.join(folder.rstrip("/"), "")
-        entries = [_entry(details) for details in found if details["name"].rstrip("/") + "/" != inside]
+        entries = [entry_of(details) for details in found if details["name"].rstrip("/") + "/" != inside]
         return sorted(entries, key=lambda entry: entry.name)
 
     def delete(self, path: str) -> None:
@@ -181,18 +198,23 @@ class Store:
         if not self.exists(path):
             return
         filesystem, target = self._locate(path)
-        with _wrapped("delete", self._name(path)):
-            filesystem.rm_file(target)
+
+        def remove() -> None:
+            with suppress(FileNotFoundError):  # gone by a try of ours whose answer was lost, or by another's
+                filesystem.rm_file(target)
+
+        self._call("delete", path, remove)
 
     def check_writable(self) -> None:
         """Write a byte and take it back, so that a place that cannot be written is known before any work.
 
         Nothing is left behind: locally the byte goes to the nearest folder that exists, elsewhere to a file that is
-        deleted at once. ``memory://`` is always writable.
+        deleted at once. ``memory://`` is always writable. A store that does not answer is not waited for.
 
         Raises:
             MissingError: if the bucket does not exist.
-            StorageError: if the system refuses.
+            RefusedError: if the system refuses.
+            UnavailableError: if a remote store does not answer.
         """
         if self._is_local:
             folder = Path(self._uri)
@@ -202,14 +224,15 @@ class Store:
                 with tempfile.TemporaryFile(dir=folder) as file:
                     file.write(b"x")
             except OSError as error:
-                raise StorageError(
+                raise RefusedError(
                     f"the system must let us write {self._uri}; got: {error}. Check rights and space, or take another "
                     f"folder."
                 ) from error
         elif get_protocol(self._uri) != "memory":
             probe = f"_probe-{uuid.uuid4().hex}"
-            self.write_bytes(probe, b"x")
-            self.delete(probe)
+            with impatient():
+                self.write_bytes(probe, b"x")
+                self.delete(probe)
 
     def child(self, path: str) -> "Store":
         """The store at a folder of this one."""
@@ -234,8 +257,14 @@ class Store:
 
     def _root(self) -> tuple[Any, str]:
         """Filesystem (fsspec keeps one per process and thread) and the folder's name in it."""
-        filesystem, root = url_to_fs(self._uri, **OPTIONS.get(get_protocol(self._uri), {}))
+        filesystem, root = _open_filesystem(self._uri)
         return filesystem, root or "/"  # the whole of memory://
+
+    def _call(self, action: str, path: str, call: Callable[[], _T]) -> _T:
+        """What the filesystem answers, with errors of ours; a remote one is asked again where that may help."""
+        name = self._name(path)
+        with _wrapped(action, name):
+            return call() if self._is_local else call_again(call, what=f"{action} {name}")
 
     def _locate(self, path: str) -> tuple[Any, str]:
         """Filesystem and the file's name in it."""
@@ -243,22 +272,53 @@ class Store:
         return filesystem, posixpath.join(root, _checked(path))
 
 
-def _entry(details: dict[str, Any]) -> Entry:
-    """What a filesystem says of a name, in one form; each has a key of its own for the time."""
-    stamp = details.get("mtime", details.get("LastModified", details.get("last_modified", details.get("updated"))))
-    if stamp is None:
-        stamp = details.get("created")
-    if isinstance(stamp, int | float):
-        stamp = datetime.fromtimestamp(stamp, UTC)
-    elif isinstance(stamp, str):
-        stamp = datetime.fromisoformat(stamp.replace("Z", "+00:00"))
-    folder = details["type"] == "directory"
-    name = posixpath.basename(details["name"].rstrip("/"))
-    return Entry(name, folder, 0 if folder else int(details["size"] or 0), stamp)
+def _open_filesystem(uri: str) -> tuple[Any, str]:
+    """A URI's filesystem, from fsspec's cache, and the path in it.
+
+    Options are those of fsspec's own configuration (``FSSPEC_S3`` and its like, ``~/.config/fsspec``); ours are added.
+    """
+    protocol = get_protocol(uri)
+    if protocol not in S3_PROTOCOLS:
+        return url_to_fs(uri)
+    configured = fsspec.config.conf.get(protocol, {}).get("config_kwargs", {})
+    # With its listing cache s3fs shows neither list() nor exists() what another process wrote after the first listing.
+    filesystem, path = url_to_fs(uri, use_listings_cache=False, config_kwargs=S3_CONFIG | configured)
+    filesystem.retries = 1  # of s3fs, around botocore's: ours are around these
+    return filesystem, path
+
+
+def _read_whole(filesystem: Any, target: str) -> bytes:
+    """A file, all of it: a remote one of ordinary size in one request for as many bytes as its entry says."""
+    if isinstance(filesystem, LocalFileSystem):
+        return Path(target).read_bytes()
+    facts = filesystem.info(target)
+    size = facts.get("size")
+    if facts["type"] != "file" or size is None:
+        return filesystem.cat_file(target)
+    if size <= ONE_REQUEST:
+        return _read_part(filesystem, target, 0, size)
+    return _checked_length(filesystem.cat_file(target), size)
+
+
+def _read_part(filesystem: Any, target: str, start: int, end: int) -> bytes:
+    return _checked_length(filesystem.cat_file(target, start=start, end=end), end - start) if start < end else b""
+
+
+def _checked_length(data: bytes, size: int) -> bytes:
+    """The data; a body cut short without a word, as by a proxy that dropped its length, is a cut connection."""
+    if len(data) != size:
+        raise ConnectionError(f"the answer must have {size} bytes; got {len(data)}")
+    return data
 
 
 def _normalized(uri: str) -> str:
     """One spelling per place: local paths absolute and without protocol, no trailing slash and no doubled one."""
+    if has_credentials(uri):
+        raise BadUriError(
+            f"a URI must hold no credentials, because it is written into manifests and logs; got "
+            f"{without_secrets(uri)!r}. Leave them out, and give them as the client looks for them "
+            f"(AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, ~/.aws, a role, FSSPEC_S3 ...)."
+        )
     if not uri or "::" in uri:
         raise BadUriError(
             f"a store's URI must be one path or protocol://path; got {uri!r}. Name a folder, without '::'."
@@ -301,20 +361,36 @@ def _is_hidden(path: str) -> bool:
 
 @contextmanager
 def _wrapped(action: str, name: str) -> Iterator[None]:
-    """Turn what the system raises into this package's errors."""
+    """Turn what the system raises into this package's errors, with no secret in their words."""
     try:
         yield
-    except FileNotFoundError as error:
-        raise MissingError(
-            f"{name} must be there to {action} it; got: {error}. Check the URI, or run what writes it."
-        ) from error
-    except (IsADirectoryError, NotADirectoryError) as error:
+    except StorageError:
+        raise
+    except Exception as error:
+        translated = _translated(error, action, name)
+        if translated is None:
+            raise
+        told = str(error) == without_secrets(str(error))
+        raise translated from (error if told else None)
+
+
+def _translated(error: Exception, action: str, name: str) -> StorageError | None:
+    """An error of the system or of a client as ours; None for what we have no better words for."""
+    got = without_secrets(str(error) or type(error).__name__)
+    if is_transient(error) and not isinstance(error, FileNotFoundError):
+        return UnavailableError(
+            f"the store must answer to {action} {name}; got: {got}. Check the network and its endpoint, then run the "
+            f"same command again."
+        )
+    if isinstance(error, FileNotFoundError):
+        return MissingError(f"{name} must be there to {action} it; got: {got}. Check the URI, or run what writes it.")
+    if isinstance(error, IsADirectoryError | NotADirectoryError):
         kind = StorageError if action == "write" else MissingError
-        raise kind(f"{name} must be a file to {action} it; got: {error}. Check the path.") from error
-    except OSError as error:
-        raise StorageError(
-            f"the system must let us {action} {name}; got: {error}. Check rights, space, network."
-        ) from error
+        return kind(f"{name} must be a file to {action} it; got: {got}. Check the path.")
+    if isinstance(error, OSError):
+        kind = RefusedError if action == "write" else StorageError
+        return kind(f"the system must let us {action} {name}; got: {got}. Check rights, space, network.")
+    return None
 
 
 def _write_local(target: Path, data: bytes) -> None:
@@ -329,6 +405,21 @@ def _write_local(target: Path, data: bytes) -> None:
     finally:
         temporary.unlink(missing_ok=True)
     _sync_folder(target.parent)
+
+
+def _create_local(target: Path, data: bytes) -> None:
+    """Whole or not at all, and not if it is there: a link is refused where its name is taken, on network disks too."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f".{uuid.uuid4().hex}.tmp")
+    try:
+        temporary.write_bytes(data)
+        try:
+            os.link(temporary, target)
+        except (PermissionError, NotImplementedError):  # a file system without links
+            with target.open("xb") as file:
+                file.write(data)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def _sync_folder(folder: Path) -> None:
