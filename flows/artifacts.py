@@ -33,9 +33,9 @@ class Meter:
             made = create_progress_artifact(0.0, key=_key(stage, "progress"), description=f"{words}, shards")
             self.artifact = cast(UUID, made)  # a coroutine only where an event loop runs
 
-    def advance(self) -> None:
-        """One more shard has ended."""
-        self.done += 1
+    def advance(self, shards: int = 1) -> None:
+        """So many more shards have ended."""
+        self.done += shards
         if self.artifact is not None:
             _ = update_progress_artifact(self.artifact, round(100 * self.done / self.num_shards, 1))
 

@@ -85,7 +85,14 @@ class Request:
     @property
     def where(self) -> dict[str, Any]:
         """The parameters that a step hands on to its own steps."""
-        return {name: self.values[name] for name in ("run", "pack", "device", "workers") if name in self.values}
+        names = ("run", "pack", "device", "workers", "runner", "runner_address")
+        return {name: self.values[name] for name in names if name in self.values}
+
+    @property
+    def places(self) -> list[str]:
+        """The URIs among the parameters under which the command reads or writes runs."""
+        named = [self.values[p.name] for p in self.command.parameters if p.place]
+        return [place for place in named if isinstance(place, str)]
 
     def shared_with(self, command: "Command", *, without: tuple[str, ...] = ()) -> dict[str, Any]:
         """The parameters of another command that this one has too: the same name and the same type."""

@@ -6,10 +6,11 @@ A flow has its command's parameters, with their limits and descriptions; its ste
 import inspect
 import os
 from collections.abc import Iterator
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from prefect import Flow, get_run_logger, task
+from prefect import Flow, Task, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from prefect.futures import as_completed
 from prefect.runtime import flow_run
@@ -20,17 +21,17 @@ from flows.artifacts import Meter, publish_report, publish_stage
 from flows.cli import load_commands
 from flows.commands import Command, Request, fill_places
 from flows.engine import ENGINE, Log
-from flows.jobs import Job, OpenWork, Work, name_of, work_named
+from flows.groups import GroupFailedError, for_every_process, grouped, outcomes, run_task
+from flows.jobs import Job, OpenWork, Work, name_of
 from flows.run_names import place_name, run_name
+from flows.runners import CLUSTER, on_runner
 
 if TYPE_CHECKING:
     from pipeline.runs.shard import ShardReport
 
 
-@task(name="shard", cache_policy=NO_CACHE)
-def shard_task(opener: str, job: Job, shard: int) -> "ShardReport":
-    """One shard, opened in whatever process the task runs in."""
-    return work_named(opener, job).run_shard(shard)
+# not as a decorator: a worker elsewhere finds the function by its name, under which a decorator would put the task
+SHARD_TASK = task(name="shard", cache_policy=NO_CACHE)(run_task)
 
 
 class PrefectEngine:
@@ -48,26 +49,53 @@ class PrefectEngine:
     def shards(
         self, opener: OpenWork, job: Job, work: Work, *, workers: int
     ) -> "Iterator[ShardReport | BaseException]":
-        """As tasks; one worker works in the flow's own thread, see ``Local.shards``."""
-        title = work.stage.replace("_", " ")
-        every = [{"opener": name_of(opener), "job": job, "shard": shard} for shard in range(work.num_shards)]
-        named = [
-            shard_task.with_options(
-                name=f"{work.stage.replace('_', '-')}-shard", task_run_name=f"{title} {shard + 1} of {work.num_shards}"
-            )
-            for shard in range(work.num_shards)
-        ]
+        """As tasks on the cluster that is open; without one in threads, in the flow's own where one works alone.
+
+        ``Local.shards`` says why.
+        """
+        cluster = CLUSTER.get()
+        groups = grouped(work.num_shards, workers if cluster is None else cluster.slots)
+        named = [_task_of(work, group) for group in groups]
         meter = Meter(work.stage, work.num_shards)
-        if workers == 1:
-            for run, parameters in zip(named, every, strict=True):
-                yield run(**parameters, return_state=True).result(raise_on_failure=False)
-                meter.advance()
-            return
-        with ThreadPoolTaskRunner(max_workers=workers) as runner:
-            futures: list[Any] = [runner.submit(run, parameters=p) for run, p in zip(named, every, strict=True)]
+        if cluster is None:
+            parameters = [{"opener": name_of(opener), "job": job, "shards": group} for group in groups]
+            if workers == 1:
+                for run, given in zip(named, parameters, strict=True):
+                    yield from _outcomes(run(**given, return_state=True).result(raise_on_failure=False))
+                    meter.advance(len(given["shards"]))
+                return
+            placed, task_runner = nullcontext(), ThreadPoolTaskRunner(max_workers=workers)
+        else:
+            far, threads = for_every_process(job), cluster.runner.threads()
+            parameters = [
+                {"opener": name_of(opener), "job": far, "shards": group, "threads": threads} for group in groups
+            ]
+            placed, task_runner = cluster.placed(), cluster.task_runner()
+        with task_runner as runner:
+            with placed:
+                futures: list[Any] = [
+                    runner.submit(run, parameters=given) for run, given in zip(named, parameters, strict=True)
+                ]
+            sizes = {id(future): len(group) for future, group in zip(futures, groups, strict=True)}
             for future in as_completed(futures):
-                yield future.result(raise_on_failure=False)
-                meter.advance()
+                yield from _outcomes(future.result(raise_on_failure=False))
+                meter.advance(sizes[id(future)])
+
+
+def _task_of(work: Work, group: range) -> "Task[..., Any]":
+    """The task of a group, named after its shards."""
+    title, first = work.stage.replace("_", " "), group.start + 1
+    numbers = f"{first}" if len(group) == 1 else f"{first} to {group.stop}"
+    return SHARD_TASK.with_options(
+        name=f"{work.stage.replace('_', '-')}-shard", task_run_name=f"{title} {numbers} of {work.num_shards}"
+    )
+
+
+def _outcomes(result: Any) -> "list[ShardReport | BaseException]":
+    """What became of each shard of a task, from what the task returned or raised."""
+    if isinstance(result, GroupFailedError):
+        return outcomes(result.results)
+    return [result] if isinstance(result, BaseException) else outcomes(result)
 
 
 class CommandFlow(Flow[..., dict[str, Any]]):
@@ -82,6 +110,10 @@ class CommandFlow(Flow[..., dict[str, Any]]):
             ParameterError: see ``Command.check``.
         """
         return dict(self.command.check(parameters).values)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """By name: the context of a run goes to the workers of a cluster, and its flow with it."""
+        return flow_named, (self.command.name,)
 
 
 def _unknown_parameters(command: Command) -> list[inspect.Parameter]:
@@ -111,7 +143,8 @@ def as_flow(command: Command) -> CommandFlow:
             request.job().store.check_writable()
         token = ENGINE.set(PrefectEngine())
         try:
-            result = command.body(request)
+            with on_runner(request.values, request.places):
+                result = command.body(request)
         finally:
             ENGINE.reset(token)
         publish_stage(result)
@@ -132,6 +165,11 @@ def as_flow(command: Command) -> CommandFlow:
     made.__signature__ = signature  # type: ignore[attr-defined]
     made.parameters = parameter_schema(made)
     return made
+
+
+def flow_named(name: str) -> CommandFlow:
+    """The flow of a command."""
+    return FLOWS[name]
 
 
 FLOWS = {name: as_flow(command) for name, command in load_commands().items()}

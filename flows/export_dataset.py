@@ -165,6 +165,8 @@ def export_dataset(request: Request) -> dict[str, Any]:
     Edits that break a rule (require_hit, min_kept ...) are kept apart, with the reason. A rerun goes on where an
     earlier one ended. Needs score-edits.
     """
+    from storage import Store
+
     config = request.config(ExportedDatasetConfig)
     if request["settings"] is not None:
         config = read_settings(request["settings"], config)
@@ -174,7 +176,7 @@ def export_dataset(request: Request) -> dict[str, Any]:
         pack=request["pack"],
         device=request["device"],
         config=config,
-        options={"also": request["inputs"]},
+        options={"also": None if request["inputs"] is None else Store(request["inputs"]).uri},
     )
     labelled = run_stage(open_labels, beside(job), workers=request["workers"])
     return sum_up([labelled, *write_export(job, workers=request["workers"])], job)

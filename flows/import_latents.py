@@ -42,8 +42,10 @@ def import_latents(request: Request) -> dict[str, Any]:
     They stand where sample-latents' would, for every later step. A latent that is not finite is a failed row.
     """
     from pipeline.stages.imported_latents import describe_latents
+    from storage import Store
 
     pack = request.job().open_pack()
     config, num_latents = describe_latents(request["file"], pack, shard_size=request["latents_per_shard"])
-    job = request.job(config, file=request["file"], num_latents=num_latents)
+    folder, name = Store.of_file(request["file"])  # as every process finds it
+    job = request.job(config, file=f"{folder.uri}/{name}", num_latents=num_latents)
     return run_stage(open_imported_latents, job, workers=request["workers"])

@@ -177,8 +177,26 @@ INPUTS = _shared(
 )
 PACK = _shared("pack", Uri, "Name of a built-in pack, or folder or URI of a pack.", DEFAULT_PACK)
 DEVICE = _shared("device", Uri, "auto (a GPU where there is one), cpu, cuda, cuda:1 ...", "auto")
-WORKERS = _shared(
-    "workers", Annotated[int, Field(ge=1, le=64)], "Shards worked on at a time, as threads of this process.", 1
+WORKERS = (
+    _shared(
+        "workers",
+        Annotated[int, Field(ge=1, le=64)],
+        "Shards worked on at a time: threads of this process, or processes of a Dask or Ray cluster of its own.",
+        1,
+    ),
+    _shared(
+        "runner",
+        Literal["local", "dask", "ray"],
+        "Who works on the shards: local, this process; dask or ray, a cluster, which needs the extra of that name.",
+        "local",
+    ),
+    _shared(
+        "runner_address",
+        Uri | None,
+        "Where the cluster is: tcp://host:8786 of a Dask scheduler, ray://host:10001 of a Ray cluster.",
+        None,
+        shown="one on this machine for the length of the run",
+    ),
 )
 PROMPTS = _shared(
     "prompts",

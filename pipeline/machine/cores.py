@@ -82,3 +82,11 @@ def _pool(threads: int, process: int) -> ThreadPoolExecutor:
     together.wait()
     torch.set_num_threads(threads)
     return pool
+
+
+def cores_each(processes: int) -> int:
+    """Threads for each of so many processes that share this machine, so that together they have no more than one has.
+
+    One has what torch counts when it starts: the cores that the system lets it use, or OMP_NUM_THREADS.
+    """
+    return max(1, torch.get_num_threads() // processes)
