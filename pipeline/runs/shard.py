@@ -1,6 +1,6 @@
 """What every stage shares: a shard is skipped when its receipt agrees, a stage is closed when all shards have one."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import accumulate, pairwise
@@ -145,8 +145,7 @@ def close_stage(
     """
     shard_rows: list[int] = []
     failures = 0
-    for shard in range(num_shards):
-        done = storage.read_shard(store, stage, shard)
+    for shard, done in enumerate(storage.read_shards(store, stage, range(num_shards))):
         if done is None or done.config_hash != config_hash:
             raise MissingInputError(
                 f"{stage} must have all {num_shards} shards before it is closed; shard {shard} is not done."
@@ -196,10 +195,14 @@ class Input:
         paths = storage.shard_outputs(self.store, self.stage)
         return storage.read_tables(self.store, _in_folder(paths, folder or self.stage), columns=columns)
 
-    def shard_table(self, shard: int, *, folder: str | None = None) -> pa.Table:
+    def shard_table(self, shard: int, *, folder: str | None = None, columns: list[str] | None = None) -> pa.Table:
         """One shard's table, of ``folder`` where a stage writes several."""
         paths = list(self.receipt(shard).outputs)
-        return storage.read_tables(self.store, _in_folder(paths, folder or self.stage))
+        return storage.read_tables(self.store, _in_folder(paths, folder or self.stage), columns=columns)
+
+    def shard_tables(self, columns: list[str] | None = None) -> Iterator[pa.Table]:
+        """Table after table, for what is summed up: a large run's rows fit no memory."""
+        return (self.shard_table(shard, columns=columns) for shard in range(self.num_shards))
 
     def has(self, folder: str) -> bool:
         """Whether the stage wrote a table of that name too."""

@@ -1,5 +1,7 @@
 import json
 import pickle
+from threading import Lock
+from time import sleep
 
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ from storage import (
     config_hash,
     is_done,
     read_shard,
+    read_shards,
     read_stage,
     shard_outputs,
     write_shard,
@@ -164,6 +167,34 @@ def test_read_shard_copied_from_another_shard_raises_corrupt(store):
     store.write_bytes("_shards/latents/00004.json", store.read_bytes(MANIFEST))
     with pytest.raises(CorruptError, match="must be the manifest of latents 4; got that of latents 3"):
         read_shard(store, "latents", 4)
+
+
+def test_read_shards_reads_each_once_many_at_a_time_and_keeps_their_order(local_store, monkeypatch):
+    for shard in range(40):
+        if shard != 25:
+            write(local_store, shard)
+    lock, at_once, most, reads = Lock(), 0, 0, []
+    read_bytes = type(local_store).read_bytes
+
+    def counted(self, path):
+        nonlocal at_once, most
+        with lock:
+            at_once += 1
+            most = max(most, at_once)
+            reads.append(path)
+        sleep(0.01)
+        data = read_bytes(self, path)
+        with lock:
+            at_once -= 1
+        return data
+
+    monkeypatch.setattr(type(local_store), "read_bytes", counted)
+
+    found = list(read_shards(local_store, "latents", range(40)))
+
+    assert [None if done is None else done.shard for done in found] == [*range(25), None, *range(26, 40)]
+    assert sorted(reads) == [f"_shards/latents/{shard:05d}.json" for shard in range(40)]
+    assert most > 1
 
 
 def test_is_done_only_for_the_shard_written(store):

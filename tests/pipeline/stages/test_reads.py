@@ -8,6 +8,7 @@ from pipeline.config import (
     LatentsConfig,
     MappersConfig,
     OptimizedLatentsConfig,
+    ReportConfig,
     ScoresConfig,
     StageConfig,
     StyleDirectionsConfig,
@@ -15,7 +16,16 @@ from pipeline.config import (
 from pipeline.packs.pack import Pack
 from pipeline.prompts import Method, check_prompts, of_method
 from pipeline.runs.shard import ShardReport, close_stage, find_input
-from pipeline.stages import dataset, edited_latents, latents, mappers, optimized_latents, scores, style_directions
+from pipeline.stages import (
+    dataset,
+    edited_latents,
+    latents,
+    mappers,
+    optimized_latents,
+    report,
+    scores,
+    style_directions,
+)
 from storage import Store
 from tests.counting_store import CountingStore
 from tests.pipeline.stages.test_style_directions import hand_table
@@ -28,6 +38,8 @@ PROMPTS = check_prompts(
         {"name": "all", "target": "a red hat", "neutral": "a face", "method": "optimize"},
     ]
 )
+
+INPUTS = {"dataset": "dataset", "edited": "edited_latents", "scores": "scores"}
 
 
 def close(store: Store, pack: Pack, config: StageConfig, reports: list[ShardReport], config_hash: str) -> None:
@@ -102,3 +114,18 @@ def test_reads_from_edited_latents_to_scores_grow_with_the_shards_alone(tiny_pac
             reads.setdefault(stage, []).append(reads_of(stage, uri, tiny_pack, num_latents))
     for stage, (three, six, nine) in reads.items():
         assert six - three == nine - six, f"{stage}: {reads[stage]}"
+
+
+def test_report_reads_of_the_images_what_it_draws_and_everything_else_once(tiny_pack: Pack, tmp_path: Path):
+    store = Store(str(tmp_path))
+    prepare(store, tiny_pack, 6)
+    for stage in ("edited_latents", "dataset", "scores"):
+        reads_of(stage, store.uri, tiny_pack, 6)
+    CountingStore.reads.clear()
+    counted = CountingStore(store.uri)
+    inputs = {name: find_input(stage, counted) for name, stage in INPUTS.items()}
+    report.run_report(ReportConfig(rows=2), counted, tiny_pack, **inputs)
+    reads = CountingStore.reads
+    assert sum(count for path, count in reads.items() if path.startswith("dataset/")) == 2
+    assert {reads[f"scores/part-{shard:05d}.parquet"] for shard in range(6)} == {1}
+    assert {count for path, count in reads.items() if path.startswith("edited_latents/")} == {1}

@@ -31,7 +31,8 @@ def row(latent: int, prompt_id: str, **scores: object) -> dict:
 def summary_of(rows: list[dict], *, judge: bool = False, **unknown: list[str]) -> list[dict]:
     artifact = scores_artifact(attributes=("head",), identity=False, judge=judge, oracle=True)
     table = artifact.table({c.name: [r.get(c.name) for r in rows] for c in artifact.columns})
-    return compute_summary(PROMPTS, EDITS, table, unknown_words=unknown).to_pylist()
+    tables = (table[i : i + 1] for i in range(len(table)))
+    return compute_summary(PROMPTS, [EDITS], tables, unknown_words=unknown).to_pylist()
 
 
 def test_summary_counts_hits_among_those_that_count_and_gives_a_verdict():
