@@ -69,7 +69,7 @@ def run_dataset_card(
 
     def make() -> Made:
         counts = count_labels((labels.shard_table(i) for i in range(labels.num_shards)), list(facts.attributes))
-        prompts = edited.table(folder=EDITS_FOLDER).drop_columns("text_direction").to_pylist()
+        prompts = edited.shard_table(0, folder=EDITS_FOLDER).drop_columns("text_direction").to_pylist()
         receipts = {stage: storage.read_stage(dataset.store, stage) for stage in RECEIPTS}
         about = pack.description
         origin = Origin(

@@ -44,7 +44,7 @@ def gallery_hash(config: GalleryConfig, pack: Pack, labels: Input) -> str:
 
 def load_columns(edited: Input) -> list[GalleryColumn]:
     """Columns of the page, from the run's prompts."""
-    rows = edited.table(folder=EDITS_FOLDER).drop_columns("text_direction").to_pylist()
+    rows = edited.shard_table(0, folder=EDITS_FOLDER).drop_columns("text_direction").to_pylist()
     return compute_columns([row for row in rows if row["status"] == "ok"])
 
 
@@ -97,15 +97,16 @@ def run_gallery_page(
     """Write the page over all shards."""
 
     def make() -> Made:
-        accepted = labels.table(["prompt_id", "accept"])
-        edits = [
-            ok for prompt, ok in zip(*(c.to_pylist() for c in accepted.columns), strict=True) if prompt != ORIGINAL
-        ]
+        num_edits = num_rejected = 0
+        for table in labels.shard_tables(["prompt_id", "accept"]):
+            edits = [row["accept"] for row in table.to_pylist() if row["prompt_id"] != ORIGINAL]
+            num_edits += len(edits)
+            num_rejected += edits.count(False)
         about = pack.description
         data = {
             "title": f"Edits of {about.domain.split(',')[0]}",
-            "edits": len(edits),
-            "rejected": edits.count(False),
+            "edits": num_edits,
+            "rejected": num_rejected,
             "strength": about.strength,
             "views": pack.generator.config.resolution > config.thumbnail_size,
             "columns": columns_data(columns),
@@ -113,7 +114,7 @@ def run_gallery_page(
         }
         chunks = [chunk_path(shard) for shard in range(dataset.num_shards)]
         files = dict(page_files(data["title"], chunks)) | {"data.js": data_script(data)}
-        return Made(files, rows=len(edits))
+        return Made(files, rows=num_edits)
 
     config_hash = gallery_hash(config, pack, labels)
     return run_shard(store, PAGE_STAGE, 0, config_hash=config_hash, pack=pack, make=make)

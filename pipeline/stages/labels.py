@@ -1,6 +1,7 @@
 """Labels: what every image of a run is, shows and scores, in which split it is and whether it is accepted."""
 
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -47,16 +48,23 @@ def load_run_facts(config: ExportedDatasetConfig, pack: Pack, edited: Input, lat
     Raises:
         PipelineError: if the settings name what is not there.
     """
-    rows = edited.table(folder=EDITS_FOLDER).to_pylist()
+    rows = edited.shard_table(0, folder=EDITS_FOLDER).to_pylist()
     prompts = {row["prompt_id"]: row for row in rows if row["status"] == "ok"}
     attributes = open_reader(config, pack).attributes
-    sources: dict[str, str] = {}
-    if latents is not None:
-        for row in latents.table(["latent_id", "source", "source_uri"]).to_pylist():
-            if row["source"] == "image" and row["source_uri"]:
-                sources[row["latent_id"]] = row["source_uri"]
+    sources = {} if latents is None else _photo_sources(latents)
     questions = read_questions(config, list(prompts.values()), attributes)
     return RunFacts(attributes, prompts, questions, pack.description.neutral, sources)
+
+
+@lru_cache(maxsize=1)
+def _photo_sources(latents: Input) -> dict[str, str]:
+    """latent_id to its photo. All latents are read for it: once a process, as every shard of labels asks for the same."""
+    sources: dict[str, str] = {}
+    for table in latents.shard_tables(["latent_id", "source", "source_uri"]):
+        for row in table.to_pylist():
+            if row["source"] == "image" and row["source_uri"]:
+                sources[row["latent_id"]] = row["source_uri"]
+    return sources
 
 
 def run_labels_shard(
