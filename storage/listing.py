@@ -12,8 +12,9 @@ from typing import Any
 from fsspec.utils import get_protocol, glob_translate
 
 from storage.errors import MissingError
+from storage.places import LOCAL_PROTOCOLS
 from storage.retries import call_again
-from storage.store import LOCAL_PROTOCOLS, S3_PROTOCOLS, _open_filesystem, _wrapped
+from storage.store import S3_PROTOCOLS, open_filesystem, wrapped
 
 WILDCARD = re.compile(r"[*?\[]")
 
@@ -52,7 +53,7 @@ def iter_files(uri: str) -> Iterator[FoundFile]:
     pattern = None
     if WILDCARD.search(uri) and not (_is_local(uri) and os.path.exists(_local(uri))):
         pattern, uri = _split_pattern(uri)
-    with _wrapped("list", uri):
+    with wrapped("list", uri):
         for found in _iter_local(_local(uri)) if _is_local(uri) else _iter_remote(uri):
             if pattern is None or pattern.match(found.path):
                 yield found
@@ -65,14 +66,14 @@ def read_file(uri: str, *, most: int) -> bytes:
         MissingError: if there is no such file, or it is a folder.
         StorageError: if it cannot be read, or is no regular file.
     """
-    with _wrapped("read", uri):
+    with wrapped("read", uri):
         if _is_local(uri):
             path = _local(uri)
             if not stat.S_ISREG(os.stat(path).st_mode):  # to open a pipe would wait for its writer
                 raise MissingError(f"{path} must be a regular file; it is a folder, a pipe or a device.")
             with open(path, "rb") as file:
                 return file.read(min(most, os.fstat(file.fileno()).st_size) + 1)  # no larger a buffer than needed
-        filesystem, target = _open_filesystem(uri)
+        filesystem, target = open_filesystem(uri)
 
         def read() -> bytes:
             size = filesystem.info(target).get("size")
@@ -152,7 +153,7 @@ def _text(name: str) -> str:
 
 
 def _iter_remote(uri: str) -> Iterator[FoundFile]:
-    filesystem, root = _open_filesystem(uri)
+    filesystem, root = open_filesystem(uri)
     protocol = get_protocol(uri)
     inside = posixpath.join(root, "")
     pages = _s3_pages(filesystem, root, inside) if protocol in S3_PROTOCOLS else _folders(filesystem, root)

@@ -3,13 +3,12 @@
 import builtins
 import os
 import posixpath
-import re
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, TypeVar
 
 import fsspec
 import fsspec.config
@@ -19,14 +18,13 @@ from fsspec.utils import get_protocol
 
 from storage.entries import Entry, entry_of
 from storage.errors import BadUriError, MissingError, RefusedError, StorageError, UnavailableError
+from storage.local_files import TEMPORARY, create_local, find_local, write_local
+from storage.places import LOCAL_PROTOCOLS, checked_path, is_hidden, normalized
 from storage.retries import call_again, impatient, is_transient
-from storage.secrets import has_credentials, without_secrets
+from storage.secrets import without_secrets
 
 _T = TypeVar("_T")
-LOCAL_PROTOCOLS = ("file", "local")
-BUCKET_PROTOCOLS = ("s3", "s3a", "gs", "gcs", "abfs", "az")
 
-TEMPORARY = re.compile(r"\.[0-9a-f]{32}\.tmp")  # of a local write
 S3_PROTOCOLS = ("s3", "s3a")
 ONE_REQUEST = 2**26  # bytes; a client reads larger files in parallel
 S3_CONFIG = {
@@ -49,7 +47,7 @@ class Store:
     """
 
     def __init__(self, uri: str | os.PathLike[str]) -> None:
-        self._uri = _normalized(os.fspath(uri))
+        self._uri = normalized(os.fspath(uri))
 
     @classmethod
     def of_file(cls, uri: str | os.PathLike[str]) -> "tuple[Store, str]":
@@ -94,7 +92,7 @@ class Store:
         """
         filesystem, target = self._locate(path)
         write = (
-            (lambda: _write_local(Path(target), data))
+            (lambda: write_local(Path(target), data))
             if self._is_local
             else (lambda: filesystem.pipe_file(target, data))
         )
@@ -116,7 +114,7 @@ class Store:
         def create() -> bool:
             try:
                 if self._is_local:
-                    _create_local(Path(target), data)
+                    create_local(Path(target), data)
                 else:
                     filesystem.pipe_file(target, data, mode="create")
             except FileExistsError:
@@ -160,16 +158,16 @@ class Store:
         """
         filesystem, root = self._root()
         folder = self._locate(prefix)[1] if prefix else root
-        find = (lambda: _find_local(folder)) if self._is_local else (lambda: _find_remote(filesystem, folder))
+        find = (lambda: find_local(folder)) if self._is_local else (lambda: _find_remote(filesystem, folder))
         found = self._call("list", prefix, find)
         start = posixpath.join(root, "")
         inside = posixpath.join(folder, "")
         paths = (name.removeprefix(start) for name in found if name.startswith(inside))
-        return sorted(path for path in paths if not _is_hidden(path))
+        return sorted(path for path in paths if not is_hidden(path))
 
     def entries(self, prefix: str = "") -> "builtins.list[Entry]":
         """What is in the folder ``prefix`` itself, not below, by name; [] if it is absent. No hidden names."""
-        return [entry for entry in self._entries(prefix) if not _is_hidden(entry.name)]
+        return [entry for entry in self._entries(prefix) if not is_hidden(entry.name)]
 
     def leftovers(self, prefix: str = "") -> "builtins.list[Entry]":
         """Temporary files in the folder ``prefix`` itself that a crashed write left; only local folders have any."""
@@ -179,7 +177,7 @@ class Store:
         """Delete one of ``leftovers``, which ``delete`` cannot name."""
         if not TEMPORARY.fullmatch(name):
             raise ValueError(f"a leftover must be a temporary file of this package; got {name!r}.")
-        with _wrapped("delete", self._name(prefix)):
+        with wrapped("delete", self._name(prefix)):
             Path(self._locate(prefix)[1] if prefix else self._uri, name).unlink(missing_ok=True)
 
     def _entries(self, prefix: str) -> "builtins.list[Entry]":
@@ -236,7 +234,7 @@ class Store:
 
     def child(self, path: str) -> "Store":
         """The store at a folder of this one."""
-        return Store(self._name(_checked(path)))
+        return Store(self._name(checked_path(path)))
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Store) and other.uri == self.uri
@@ -257,22 +255,22 @@ class Store:
 
     def _root(self) -> tuple[Any, str]:
         """Filesystem (fsspec keeps one per process and thread) and the folder's name in it."""
-        filesystem, root = _open_filesystem(self._uri)
+        filesystem, root = open_filesystem(self._uri)
         return filesystem, root or "/"  # the whole of memory://
 
     def _call(self, action: str, path: str, call: Callable[[], _T]) -> _T:
         """What the filesystem answers, with errors of ours; a remote one is asked again where that may help."""
         name = self._name(path)
-        with _wrapped(action, name):
+        with wrapped(action, name):
             return call() if self._is_local else call_again(call, what=f"{action} {name}")
 
     def _locate(self, path: str) -> tuple[Any, str]:
         """Filesystem and the file's name in it."""
         filesystem, root = self._root()
-        return filesystem, posixpath.join(root, _checked(path))
+        return filesystem, posixpath.join(root, checked_path(path))
 
 
-def _open_filesystem(uri: str) -> tuple[Any, str]:
+def open_filesystem(uri: str) -> tuple[Any, str]:
     """A URI's filesystem, from fsspec's cache, and the path in it.
 
     Options are those of fsspec's own configuration (``FSSPEC_S3`` and its like, ``~/.config/fsspec``); ours are added.
@@ -311,56 +309,8 @@ def _checked_length(data: bytes, size: int) -> bytes:
     return data
 
 
-def _normalized(uri: str) -> str:
-    """One spelling per place: local paths absolute and without protocol, no trailing slash and no doubled one."""
-    if has_credentials(uri):
-        raise BadUriError(
-            f"a URI must hold no credentials, because it is written into manifests and logs; got "
-            f"{without_secrets(uri)!r}. Leave them out, and give them as the client looks for them "
-            f"(AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, ~/.aws, a role, FSSPEC_S3 ...)."
-        )
-    if not uri or "::" in uri:
-        raise BadUriError(
-            f"a store's URI must be one path or protocol://path; got {uri!r}. Name a folder, without '::'."
-        )
-    protocol = get_protocol(uri)
-    _check_protocol(protocol, uri)
-    if protocol in LOCAL_PROTOCOLS:
-        path = os.path.abspath(url_to_fs(uri)[1])
-        return Path(re.sub(r"^//+", "/", path)).as_posix()  # POSIX lets "//" at the start be another place
-    path = re.sub(r"/{2,}", "/", uri.split("://", 1)[1]).strip("/")
-    if not path and protocol in BUCKET_PROTOCOLS:
-        raise BadUriError(f"a {protocol} URI must name a bucket; got {uri!r}. Write {protocol}://bucket/folder.")
-    return f"{protocol}://{path}"
-
-
-def _check_protocol(protocol: str, uri: str) -> None:
-    try:
-        fsspec.get_filesystem_class(protocol)
-    except ValueError as error:
-        raise BadUriError(
-            f"the protocol of a store must be one that fsspec knows; got {protocol!r} in {uri!r}. "
-            f"Use a local path, file://, memory:// or s3://."
-        ) from error
-    except ImportError as error:
-        raise BadUriError(f"{uri!r} must have its filesystem installed; got: {error}. Install that package.") from error
-
-
-def _checked(path: str) -> str:
-    if any(not part or part.startswith(".") for part in path.split("/")):
-        raise BadUriError(
-            f"a path must be relative, '/'-separated, and have no empty part and none that starts with a dot; "
-            f"got {path!r}. Give the path below the store's folder, or open another store."
-        )
-    return path
-
-
-def _is_hidden(path: str) -> bool:
-    return any(part.startswith(".") for part in path.split("/"))
-
-
 @contextmanager
-def _wrapped(action: str, name: str) -> Iterator[None]:
+def wrapped(action: str, name: str) -> Iterator[None]:
     """Turn what the system raises into this package's errors, with no secret in their words."""
     try:
         yield
@@ -393,60 +343,8 @@ def _translated(error: Exception, action: str, name: str) -> StorageError | None
     return None
 
 
-def _write_local(target: Path, data: bytes) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{uuid.uuid4().hex}.tmp")  # same folder: no rename is atomic across filesystems
-    try:
-        with temporary.open("xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)
-    _sync_folder(target.parent)
-
-
-def _create_local(target: Path, data: bytes) -> None:
-    """Whole or not at all, and not if it is there: a link is refused where its name is taken, on network disks too."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{uuid.uuid4().hex}.tmp")
-    try:
-        temporary.write_bytes(data)
-        try:
-            os.link(temporary, target)
-        except (PermissionError, NotImplementedError):  # a file system without links
-            with target.open("xb") as file:
-                file.write(data)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make the rename itself survive a power cut."""
-    if os.name != "posix":
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _find_local(folder: str) -> list[str]:
-    """Every file below a folder; unlike fsspec's find it raises where it may not look instead of leaving that out."""
-    if not os.path.isdir(folder):
-        return []
-    walk = os.walk(folder, onerror=_reraise)
-    return [Path(parent, name).as_posix() for parent, _, names in walk for name in names]
-
-
 def _find_remote(filesystem: Any, folder: str) -> list[str]:
     try:
         return filesystem.find(folder)
     except FileNotFoundError:
         return []
-
-
-def _reraise(error: OSError) -> NoReturn:
-    raise error

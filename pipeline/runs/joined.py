@@ -23,10 +23,10 @@ class JoinedInput(Input):
         """All shards of all runs."""
         return pa.concat_tables(part.table(columns, folder=folder) for part in self.parts)
 
-    def shard_table(self, shard: int, *, folder: str | None = None) -> pa.Table:
+    def shard_table(self, shard: int, *, folder: str | None = None, columns: list[str] | None = None) -> pa.Table:
         """One shard, counted through the runs."""
         part, own = self._placed(shard)
-        return part.shard_table(own, folder=folder)
+        return part.shard_table(own, folder=folder, columns=columns)
 
     def receipt(self, shard: int) -> storage.ShardManifest:
         """What one shard wrote, counted through the runs."""

@@ -58,7 +58,7 @@ def load_run_facts(config: ExportedDatasetConfig, pack: Pack, edited: Input, lat
 
 @lru_cache(maxsize=1)
 def _photo_sources(latents: Input) -> dict[str, str]:
-    """latent_id to its photo. All latents are read for it: once a process, as every shard of labels asks for the same."""
+    """latent_id to its photo. All latents are read for it, once a process: every shard asks for the same."""
     sources: dict[str, str] = {}
     for table in latents.shard_tables(["latent_id", "source", "source_uri"]):
         for row in table.to_pylist():

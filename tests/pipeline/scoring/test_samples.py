@@ -4,17 +4,18 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.packs.pack import GENERATOR_FILE, SAMPLES_FILE, Pack, load_pack, write_pack
+from pipeline.packs.pack import SAMPLES_FILE, Pack, load_pack, write_pack
 from pipeline.scoring import samples as module
 from pipeline.scoring.samples import compute_samples, draw_samples, samples_bytes
 from storage import Store
 
 
-def with_samples(pack: Pack, folder: Path, *, count: int, **changed: bytes) -> Pack:
-    """The pack with what was found in its first samples, and other contents of some files after that."""
+def with_samples(pack: Pack, folder: Path, *, count: int, generator: bytes | None = None) -> Pack:
+    """The pack with what was found in its first samples, and another generator after that."""
     files = {name: pack.read(name) for name in pack.description.files}
     files[SAMPLES_FILE] = samples_bytes(pack, compute_samples(pack, count))
-    files |= {GENERATOR_FILE: value for value in changed.values()}
+    if generator is not None:
+        files[GENERATOR_FILE] = generator
     write_pack(Store(str(folder)), pack.description.model_dump(exclude={"files"}), files)
     return load_pack(str(folder), device="cpu")
 
