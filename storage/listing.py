@@ -12,9 +12,9 @@ from typing import Any
 from fsspec.utils import get_protocol, glob_translate
 
 from storage.errors import MissingError
+from storage.filesystems import S3_PROTOCOLS, open_filesystem, wrapped
 from storage.places import LOCAL_PROTOCOLS
 from storage.retries import call_again
-from storage.store import S3_PROTOCOLS, open_filesystem, wrapped
 
 WILDCARD = re.compile(r"[*?\[]")
 

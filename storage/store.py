@@ -5,31 +5,24 @@ import os
 import posixpath
 import tempfile
 import uuid
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
-import fsspec
-import fsspec.config
-from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 from fsspec.utils import get_protocol
 
 from storage.entries import Entry, entry_of
-from storage.errors import BadUriError, MissingError, RefusedError, StorageError, UnavailableError
+from storage.errors import BadUriError, MissingError, RefusedError
+from storage.filesystems import open_filesystem, wrapped
 from storage.local_files import TEMPORARY, create_local, find_local, write_local
 from storage.places import LOCAL_PROTOCOLS, checked_path, is_hidden, normalized
-from storage.retries import call_again, impatient, is_transient
-from storage.secrets import without_secrets
+from storage.retries import call_again, impatient
 
 _T = TypeVar("_T")
 
-S3_PROTOCOLS = ("s3", "s3a")
 ONE_REQUEST = 2**26  # bytes; a client reads larger files in parallel
-S3_CONFIG = {
-    "retries": {"mode": "standard", "total_max_attempts": 3}
-}  # seconds; what lasts longer is tried again by us
 
 
 class Store:
@@ -270,21 +263,6 @@ class Store:
         return filesystem, posixpath.join(root, checked_path(path))
 
 
-def open_filesystem(uri: str) -> tuple[Any, str]:
-    """A URI's filesystem, from fsspec's cache, and the path in it.
-
-    Options are those of fsspec's own configuration (``FSSPEC_S3`` and its like, ``~/.config/fsspec``); ours are added.
-    """
-    protocol = get_protocol(uri)
-    if protocol not in S3_PROTOCOLS:
-        return url_to_fs(uri)
-    configured = fsspec.config.conf.get(protocol, {}).get("config_kwargs", {})
-    # With its listing cache s3fs shows neither list() nor exists() what another process wrote after the first listing.
-    filesystem, path = url_to_fs(uri, use_listings_cache=False, config_kwargs=S3_CONFIG | configured)
-    filesystem.retries = 1  # of s3fs, around botocore's: ours are around these
-    return filesystem, path
-
-
 def _read_whole(filesystem: Any, target: str) -> bytes:
     """A file, all of it: a remote one of ordinary size in one request for as many bytes as its entry says."""
     if isinstance(filesystem, LocalFileSystem):
@@ -307,40 +285,6 @@ def _checked_length(data: bytes, size: int) -> bytes:
     if len(data) != size:
         raise ConnectionError(f"the answer must have {size} bytes; got {len(data)}")
     return data
-
-
-@contextmanager
-def wrapped(action: str, name: str) -> Iterator[None]:
-    """Turn what the system raises into this package's errors, with no secret in their words."""
-    try:
-        yield
-    except StorageError:
-        raise
-    except Exception as error:
-        translated = _translated(error, action, name)
-        if translated is None:
-            raise
-        told = str(error) == without_secrets(str(error))
-        raise translated from (error if told else None)
-
-
-def _translated(error: Exception, action: str, name: str) -> StorageError | None:
-    """An error of the system or of a client as ours; None for what we have no better words for."""
-    got = without_secrets(str(error) or type(error).__name__)
-    if is_transient(error) and not isinstance(error, FileNotFoundError):
-        return UnavailableError(
-            f"the store must answer to {action} {name}; got: {got}. Check the network and its endpoint, then run the "
-            f"same command again."
-        )
-    if isinstance(error, FileNotFoundError):
-        return MissingError(f"{name} must be there to {action} it; got: {got}. Check the URI, or run what writes it.")
-    if isinstance(error, IsADirectoryError | NotADirectoryError):
-        kind = StorageError if action == "write" else MissingError
-        return kind(f"{name} must be a file to {action} it; got: {got}. Check the path.")
-    if isinstance(error, OSError):
-        kind = RefusedError if action == "write" else StorageError
-        return kind(f"the system must let us {action} {name}; got: {got}. Check rights, space, network.")
-    return None
 
 
 def _find_remote(filesystem: Any, folder: str) -> list[str]:

@@ -3,10 +3,10 @@ import sys
 from pathlib import Path
 
 import storage
-from storage import arrays, errors, images, listing, manifest, secrets, sorting, store, tables, webdataset
+from storage import arrays, errors, images, listing, manifest, runs, secrets, sorting, store, tables, webdataset
 
 REPOSITORY = Path(__file__).parents[2]
-MODULES = (arrays, errors, images, listing, manifest, secrets, sorting, store, tables, webdataset)
+MODULES = (arrays, errors, images, listing, manifest, runs, secrets, sorting, store, tables, webdataset)
 CONSTANTS = {"EXTENSIONS", "IMAGE_TYPE", "ImageFormat"}
 
 

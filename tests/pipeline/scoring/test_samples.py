@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.packs.pack import SAMPLES_FILE, Pack, load_pack, write_pack
+from pipeline.packs.pack import GENERATOR_FILE, SAMPLES_FILE, Pack, load_pack, write_pack
 from pipeline.scoring import samples as module
 from pipeline.scoring.samples import compute_samples, draw_samples, samples_bytes
 from storage import Store
