@@ -178,7 +178,7 @@ def test_on_runner_refuses_what_contradicts_itself_before_it_starts_anything():
 
 def test_on_runner_says_which_extra_is_missing(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(flows.runners, "find_spec", lambda name: None)
-    refused(PipelineError, r"runner dask needs the extra .* pip install 'styleclip-pipeline\[dask\]'", runner="dask")
+    refused(PipelineError, r"runner dask needs the extra .*pip install 'styleclip-pipeline\[dask\]'", runner="dask")
 
 
 @pytest.mark.dask
