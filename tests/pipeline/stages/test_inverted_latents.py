@@ -5,6 +5,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from torch import Tensor
 
 import storage
 from pipeline.config import InvertedLatentsConfig
@@ -62,6 +63,11 @@ def run_all(images: str, store: Store, pack: Pack, config: InvertedLatentsConfig
     return Input(store, "latents", closed["shards"], closed["rows"], config_hash)
 
 
+def as_kept(images: Tensor) -> Tensor:
+    """Rounded to 8 bits."""
+    return from_rgb_arrays(to_rgb_arrays(images))
+
+
 def rows_of(latents: Input) -> dict[str, dict]:
     table = latents.table(folder="inverted_images")
     return {row["relative_path"]: row for row in table.to_pylist()}
@@ -99,7 +105,7 @@ def test_run_inverted_latents_are_the_inverters_of_the_framed_picture(
     np.testing.assert_array_equal(picture, load_aligner(tiny_pack)(smooth_picture(30, 20)).picture)
     with torch.no_grad():
         wanted = tiny_pack.inverter.invert(from_rgb_arrays(picture[None]))
-        drawn = tiny_pack.generator(wanted).clamp(-1, 1)
+        drawn = as_kept(tiny_pack.generator(wanted))
     found = storage.stack(table["w_plus"])[1].reshape(shape_of(table, "w_plus"))
     np.testing.assert_allclose(found, wanted[0].numpy(), **BATCH_INDEPENDENT)
     error = float((drawn - from_rgb_arrays(picture[None])).abs().mean())
@@ -241,7 +247,7 @@ def test_compute_inverted_latents_from_the_mean_needs_no_inverter(tiny_pack: Pac
     pictures = np.stack([smooth_picture(16, 16)] * 2)
     found = compute_inverted_latents(bare, pictures, config, check_inversion(config, bare))
     start = float(
-        (bare.generator(bare.generator.mapping.w_avg[None]).clamp(-1, 1) - from_rgb_arrays(pictures[:1])).abs().mean()
+        (as_kept(bare.generator(bare.generator.mapping.w_avg[None])) - from_rgb_arrays(pictures[:1])).abs().mean()
     )
     assert found[0].encoder_error == pytest.approx(start, rel=1e-4)
     assert found[0].found.error < start
@@ -296,3 +302,21 @@ def test_check_delta_budget_refuses_more_than_the_limit_and_says_how_much(tiny_p
     with pytest.raises(PipelineError, match=f"11 images of {each:,} bytes each would take {11 * each:,}"):
         check_delta_budget(limited, tiny_pack, 11)
     check_delta_budget(limited.model_copy(update={"pivotal_tuning": 0}), tiny_pack, 11)
+
+
+def test_run_inverted_latents_of_an_encoder_gone_wrong_fail_one_by_one(
+    tmp_path: Path, run_store: Store, tiny_pack: Pack, monkeypatch: pytest.MonkeyPatch
+):
+    sound = tiny_pack.inverter.invert
+
+    def broken(images: Tensor) -> Tensor:
+        codes = sound(images)
+        codes[0] = float("nan")  # the first of every batch
+        return codes
+
+    monkeypatch.setattr(tiny_pack.inverter, "invert", broken)
+    config = CONFIG.model_copy(update={"refine": 3, "pivotal_tuning": 3, "shard_size": 8})
+    rows = rows_of(run_all(fill(tmp_path / "in"), run_store, tiny_pack, config))
+    assert rows["a.png"]["reason"] == "not_finite"
+    assert rows["a.png"]["delta_bytes"] is None
+    assert rows["d.tif"]["status"] == "ok"
