@@ -107,6 +107,9 @@ def edit_dataset(request: Request) -> dict[str, Any]:
     if request["thresholds"] is not None:
         rows = threshold_rows(prompts, request["thresholds"], usual=pack.description.num_channels)
         prompts = load_prompts(rows, neutral=pack.description.neutral)
+        if request["rule"] is None and pack.description.settings.get("global", {}).get("rule") == "pursuit":
+            # which finds the number of channels by itself: all thresholds would give one direction
+            request = replace(request, values={**request.values, "rule": "paper"})
     methods = {prompt.method for prompt in prompts}
     switched = reference_named(request["reference"]).settings("scores")
     request = replace(request, values={**request.values, **switched, "prompts": [p.row() for p in prompts]})

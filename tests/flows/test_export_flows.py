@@ -1,5 +1,6 @@
 """The commands that make a run into a dataset and a page, on the tiny pack."""
 
+import json
 from pathlib import Path
 
 import pandas as pd
@@ -9,6 +10,7 @@ from flows.edit_dataset import edit_dataset
 from flows.export_dataset import export_dataset
 from flows.gallery import gallery
 from pipeline.errors import MissingInputError, ParameterError, PipelineError
+from pipeline.packs.pack import write_pack
 from storage import ConflictError, Store, read_stage
 from tests.conftest import PROMPT_ROWS
 
@@ -110,3 +112,17 @@ def test_export_and_gallery_pass_over_rows_that_have_no_image(complete_pack_uri:
     exported = export_dataset(to=str(tmp_path / "to"), layout="pairs", **where)
     assert exported["rows"] == 3
     assert len(list((tmp_path / "run/gallery/sprites").iterdir())) == 3
+
+
+def test_threshold_study_of_a_pack_that_pursues_gives_the_gallery_a_slider(complete_pack_uri: str, tmp_path: Path):
+    description = json.loads(Path(complete_pack_uri, "pack.json").read_text())
+    files = {name: Path(complete_pack_uri, name).read_bytes() for name in description.pop("files")}
+    description["settings"] = {"global": {"rule": "pursuit"}}
+    write_pack(Store(str(tmp_path / "pack")), description, files)
+    values = {"num_latents": 2, "device": "cpu", "templates": "none", "thresholds": "auto:3", "judging_samples": 16}
+    edit_dataset(PROMPT_ROWS, run=str(tmp_path / "run"), pack=str(tmp_path / "pack"), **values)
+    script = (tmp_path / "run/gallery/data.js").read_text()
+    page = json.loads(script.split("\n")[0].removeprefix("window.GALLERY = ").rstrip(";"))
+    assert [len(column["variants"]) for column in page["columns"]] == [3, 3]
+    thresholds = [variant["threshold"] for variant in page["columns"][0]["variants"]]
+    assert thresholds == sorted(set(thresholds))

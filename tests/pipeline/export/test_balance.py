@@ -139,8 +139,15 @@ def test_choose_balanced_of_many_attributes_balances_each_by_itself():
         ({"hair": "even"}, "must name attributes of"),
         ({"eyes": {"glasses": 0.5}}, "add up to 1"),
         ({"eyes": {"glasses": 0.5, "monocle": 0.5}}, "must give shares of"),
+        ({"skin": ["tan", "blue"]}, "must give shares of"),
+        ({"skin": []}, "must give shares of"),
     ],
 )
 def test_wanted_shares_of_what_the_judge_does_not_know_say_so(attributes: dict, words: str):
     with pytest.raises(PipelineError, match=words):
         wanted_shares(request(10, **attributes), KNOWN)
+
+
+def test_wanted_shares_of_named_categories_are_equal_and_of_the_others_none():
+    shares = wanted_shares(request(10, skin=["pale", "dark"], eyes="even"), KNOWN)
+    assert shares == {"skin": {"pale": 0.5, "dark": 0.5}, "eyes": {"none": 0.5, "glasses": 0.5}}
