@@ -621,9 +621,9 @@ class BalanceConfig(StageConfig):
     """A dataset with given shares of attributes."""
 
     total: Count = Field(description="Images in all.", json_schema_extra=NOT_A_PARAMETER)
-    attributes: dict[str, Literal["even"] | dict[str, float]] = Field(
+    attributes: dict[str, Literal["even"] | tuple[str, ...] | dict[str, float]] = Field(
         min_length=1,
-        description="Attribute to the share of each category, or even.",
+        description="Attribute to the share of each category, to categories of equal shares, or even for all of them.",
         json_schema_extra=NOT_A_PARAMETER,
     )
     tolerance: float = Field(

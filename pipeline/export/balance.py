@@ -62,11 +62,12 @@ def wanted_shares(request: BalanceConfig, attributes: Mapping[str, Sequence[str]
         known = attributes.get(attribute)
         if known is None:
             raise PipelineError(f"`balance` must name attributes of {sorted(attributes)}; got {attribute!r}.")
-        named = dict.fromkeys(known, 1 / len(known)) if wanted == EVEN else dict(wanted)
-        if set(named) - set(known) or abs(sum(named.values()) - 1) > 1e-6 or min(named.values()) < 0:
+        even = known if wanted == EVEN else wanted
+        named = dict(even) if isinstance(even, Mapping) else dict.fromkeys(even, 1 / max(len(even), 1))
+        if set(named) - set(known) or abs(sum(named.values()) - 1) > 1e-6 or any(s < 0 for s in named.values()):
             raise PipelineError(
-                f"`balance` of {attribute!r} must give shares of {list(known)} that add up to 1, or be '{EVEN}'; got "
-                f"{named}."
+                f"`balance` of {attribute!r} must give shares of {list(known)} that add up to 1, name some of them, or "
+                f"be '{EVEN}'; got {wanted}."
             )
         shares[attribute] = named
     return shares
