@@ -59,6 +59,7 @@ def compute_columns(prompts: Sequence[Mapping[str, Any]]) -> list[GalleryColumn]
         groups.setdefault((row["target"], row["neutral"], row["method"]), []).append(row)
     columns, place = [], 0
     for (target, _, method), rows in groups.items():
+        rows = _distinct(rows)
         apart = [r["relevance_threshold"] for r in rows]
         if len(rows) > 1 and (None in apart or len(set(apart)) < len(apart)):
             chunks = [[row] for row in rows]  # they differ in something else: a column each
@@ -74,6 +75,13 @@ def compute_columns(prompts: Sequence[Mapping[str, Any]]) -> list[GalleryColumn]
             name = chunk[0]["prompt"] if len(chunk) == 1 else _shared_name([row["prompt"] for row in chunk])
             columns.append(GalleryColumn(chunk[0]["prompt_id"], name, target, method, tuple(variants)))
     return columns
+
+
+def _distinct(rows: list[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Of a study's prompts one for every direction: neighbouring thresholds may keep the same channels."""
+    found = {(row["relevance_threshold"], row["num_channels"], *row["strengths"]): row for row in reversed(rows)}
+    several = len({threshold for threshold, *_ in found}) > 1
+    return [row for row in rows if row in found.values()] if several else rows
 
 
 def cell_places(columns: Sequence[GalleryColumn]) -> dict[tuple[str, float], int]:
@@ -96,10 +104,9 @@ def compute_cell(row: Mapping[str, Any], tile: int) -> list[Any]:
     verdict = None
     if row.get("judged_wanted") is not None:
         attribute = row["judged_attribute"].replace("_", " ")
-        if row["judged_before"] == row["judged_after"]:
-            verdict = f"Judge, {attribute}: {_words(row['judged_after'])}, as before"
-        else:
-            verdict = f"Judge, {attribute}: {_words(row['judged_before'])}, now {_words(row['judged_after'])}"
+        before, after = _words(row["judged_before"]), _words(row["judged_after"])
+        verdict = f"Judge: {attribute} {after}, as before" if before == after else None
+        verdict = verdict or f"Judge: {attribute} {before} \u2192 {after}"
     hit = None if row["hit"] is None else int(row["hit"])
     scores = [row["clip_gain"], row["kept"], row["identity_similarity"], row.get("judged_probability")]
     caption = row["captions"][0] if row["captions"] else None

@@ -139,7 +139,7 @@ def _draw_face(
             files[f"views/{name}/{tile}.webp"] = storage.encode_preview(view, quality=config.quality)
     cells: list[Any] = [None] * len(places)
     for tile, row in enumerate(rows):
-        if row["prompt_id"] not in (ORIGINAL, PHOTO):
+        if (row["prompt_id"], row["strength"]) in places:  # of a study one of those that are alike
             cells[places[row["prompt_id"], row["strength"]]] = compute_cell(labelled[row["image_id"]], tile)
     about: dict[str, Any] = {"id": latent, "sprite": f"{name}.webp", "across": across, "cells": cells}
     if rows[-1]["prompt_id"] == PHOTO:

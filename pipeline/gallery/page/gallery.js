@@ -21,6 +21,7 @@
     get("least-value").textContent = state.least === null ? "any" : format(state.least);
     get("flick").setAttribute("aria-pressed", state.original);
     get("facts").textContent = factsText(shown);
+    get("why").textContent = whyText();
     Gallery.grid.show(shown, keep);
   }
 
@@ -34,6 +35,13 @@
     const values = data.columns.map((c) => variantOf(c).threshold);
     const value = unanimous(values.map((v) => (v === null ? "-" : v.toFixed(2))));
     return value === null ? `${state.threshold + 1} of ${numThresholds}` : value;
+  }
+  function whyText() {
+    const parts = [];
+    if (state.search) parts.push(`\u201c${state.search}\u201d`);
+    if (state.least !== null) parts.push(`${metric().label} of at least ${format(state.least)}`);
+    if (state.accept === "rejected") parts.push("rejected images only");
+    return parts.length ? `No face has an image with ${parts.join(" and ")}.` : "This run has no image to show.";
   }
   function factsText(shown) {
     if (shown.prompt) return `\u201c${shown.prompt.target}\u201d \u00b7 ${shown.prompt.method} \u00b7 ${shown.rows.length} faces`;
@@ -54,7 +62,9 @@
     if (preferred >= 0) state.step = preferred;
   }
   steps.value = state.step;
+  state.threshold = Math.floor(numThresholds / 2);
   get("threshold").max = numThresholds - 1;
+  get("threshold").value = state.threshold;
   steps.addEventListener("input", () => { state.step = +steps.value; refresh(); });
   get("threshold").addEventListener("input", (event) => { state.threshold = +event.target.value; refresh(); });
   get("search").addEventListener("input", (event) => { state.search = event.target.value.trim(); refresh(false); });

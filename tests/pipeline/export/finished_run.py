@@ -32,12 +32,12 @@ def close(store: Store, stage: str, num_shards: int, config_hash: str, config: S
     return find_input(stage, store)
 
 
-def write_run(store: Store, pack: Pack) -> None:
-    """Twelve latents with two prompts, three edits each, scored; three shards."""
+def write_run(store: Store, pack: Pack, rows: list[dict[str, Any]] | None = None) -> None:
+    """Twelve latents with two prompts, three edits each, or with the rows given, scored; three shards."""
     config: Any = LatentsConfig(num_latents=NUM_LATENTS)
     latents.run_latents_shard(config, store, pack, 0)
     found = close(store, "latents", 1, latents.latents_hash(config, pack), config, pack)
-    prompts, table = check_prompts(ROWS), hand_table()
+    prompts, table = check_prompts(rows or ROWS), hand_table()
     config = StyleDirectionsConfig(templates="none", num_channels=2)
     directions.run_style_directions_shard(config, store, pack, 0, prompts=prompts, channels=table)
     config_hash = directions.style_directions_hash(config, pack, prompts, table)

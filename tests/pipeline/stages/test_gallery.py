@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -222,6 +223,46 @@ def test_prompt_and_face_pages_by_their_address(page: Any):
     assert page.find_element("id", "title").text == "seed-00000000"
     page.find_element("id", "home").click()
     assert page.find_element("id", "title").text == "Edits of noise"
+
+
+@pytest.fixture
+def study(chromium: Any, tiny_pack: Pack, tmp_path: Path) -> Iterator[Any]:
+    """A gallery of one prompt at two thresholds, one of them twice under another name, and three strengths."""
+    asked = {"target": "a dark shade", "neutral": "a face", "strengths": [2.0, 4.0, 6.5]}
+    names = {"dark (1 channel)": 1, "dark (2 channels)": 2, "dark (3 channels)": 2}
+    store = Store(str(tmp_path))
+    write_run(store, tiny_pack, [{"name": name, "num_channels": count, **asked} for name, count in names.items()])
+    to = write_gallery(store, tiny_pack, GalleryConfig())
+    chromium.get(f"file://{to.uri}/index.html")
+    yield chromium
+    assert [entry for entry in chromium.get_log("browser") if entry["level"] == "SEVERE"] == []
+
+
+def test_threshold_slider_goes_over_the_grid_of_strengths_and_thresholds(study: Any):
+    assert [e.text for e in study.find_elements("css selector", ".col b")] == ["dark"]
+    slider = study.find_element("id", "threshold")
+    assert slider.is_displayed()
+    assert slider.get_attribute("max") == "1"  # what keeps the same channels is there once
+    position, shown = "return document.querySelector('.cell .pic').style.backgroundPosition", set()
+    values = []
+    for threshold in (0, 1):
+        move(study, "threshold", threshold)
+        values.append(float(study.find_element("id", "threshold-value").text))
+        for step in (0, 1, 2, 3):
+            move(study, "strength", step)
+            shown.add(study.execute_script(position))
+    assert len(shown) == 7  # the original and three strengths at two thresholds
+    assert values == sorted(set(values))
+    study.find_element("css selector", ".cell").click()
+    listed = study.find_element("id", "detail-scores").text
+    assert f"threshold\n{values[1]:.2f}" in listed
+
+
+def test_nothing_found_says_why_and_offers_the_way_back(page: Any):
+    page.find_element("id", "search").send_keys("zebra")
+    assert page.find_element("id", "why").text == "No face has an image with \u201czebra\u201d."
+    page.find_element("id", "reset").click()
+    assert not page.find_element("id", "why").is_displayed()
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
