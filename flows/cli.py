@@ -1,5 +1,8 @@
 """The ``styleclip`` command: one sub-command per flow with the flow's own parameters, and ``pack``.
 
+Exit codes: 0 done; 1 a bug, with its traceback; 2 what the user can mend, in one line; 3 done but for shards that
+failed, which are listed and which the same command makes; 130 and 143 stopped by Ctrl-C and SIGTERM.
+
 Without ``PREFECT_API_URL`` a command runs in this process, with progress on the terminal; with it, as a Prefect run.
 torch and Prefect are imported when the work starts, not for help or for what the user got wrong.
 """
@@ -9,6 +12,7 @@ import inspect
 import io
 import logging
 import os
+import signal
 import sys
 from datetime import datetime
 from types import UnionType
@@ -22,11 +26,13 @@ from rich.text import Text
 
 from flows.commands import COMMANDS, Command, Request, fill_places
 from flows.engine import ENGINE, Local
+from flows.failures import Missing, shortfall
 from flows.pack_cli import pack_app, told
 from flows.parameters import Parameter
 from flows.progress import Bars, Lines, Progress
 from flows.runs_cli import runs_app
-from pipeline.errors import ParameterError, PipelineError
+from flows.stopping import stopping_between_shards
+from pipeline.errors import IncompleteError, ParameterError, PipelineError
 
 MODULES = (  # in the order in which `styleclip --help` lists them
     "edit_dataset",
@@ -50,6 +56,7 @@ MODULES = (  # in the order in which `styleclip --help` lists them
     "balance_dataset",
 )
 REMOTE_CLIENTS = ("botocore", "aiobotocore", "aiohttp", "google", "gcsfs", "azure")  # their errors name the remedy
+INCOMPLETE = 3  # exit code
 HUGE = 2**31  # limits from here on are not shown in help
 VERBOSE = typer.Option("--verbose", "-v", help="Show the log of every shard.")
 AS_JSON = typer.Option("--log-json", help="Write log and progress as JSON, one object a line.")
@@ -157,6 +164,16 @@ def _range(word: str) -> list[float]:
 
 def run(command: Command, values: dict[str, Any], *, verbose: bool = False, log_json: bool = False) -> None:
     """Run a command; what the user got wrong is one line on stderr and exit code 2, what we got wrong a traceback."""
+    stopping = "stopping after the shards at work; once more stops at once"
+    with stopping_between_shards(lambda: _say(stopping, log_json)) as signals:
+        try:
+            _run(command, values, verbose=verbose, log_json=log_json)
+        except KeyboardInterrupt as error:
+            _say("stopped; finished shards are kept, the same command goes on from them", log_json)
+            raise typer.Exit(128 + (signals[0] if signals else signal.SIGINT)) from error
+
+
+def _run(command: Command, values: dict[str, Any], *, verbose: bool, log_json: bool) -> None:
     from flows.environment import check_places, check_prompt_list, check_server
 
     try:
@@ -179,11 +196,18 @@ def run(command: Command, values: dict[str, Any], *, verbose: bool = False, log_
         if not _is_expected(error):
             raise
         _say_error(_one_line(error), log_json)
-        raise typer.Exit(2) from error
-    except KeyboardInterrupt as error:
-        _say_error("stopped; finished shards are kept, the same command goes on from them", log_json)
-        raise typer.Exit(130) from error
+        raise typer.Exit(INCOMPLETE if isinstance(error, IncompleteError) else 2) from error
     _close(command, request, result)
+    if result.get("missing"):
+        _list_missing(result["missing"], log_json)
+        raise typer.Exit(INCOMPLETE)
+
+
+def _list_missing(missing: list[Missing], log_json: bool) -> None:
+    """What failed, a line each, and what to do."""
+    _say("completed with failures; the rest is there, and the same command run again makes only these:", log_json)
+    for line in shortfall(missing):
+        _say(f"  {line}", log_json)
 
 
 def _is_expected(error: BaseException) -> bool:
@@ -195,10 +219,19 @@ def _is_expected(error: BaseException) -> bool:
 
 
 def _one_line(error: BaseException) -> str:
-    text = told(error)
+    from storage import without_secrets
+
+    text = without_secrets(told(error))
     if isinstance(error, OSError) and not isinstance(error, PipelineError):
         return f"{text}. Mend what it names (space, rights, connection) and run the same command again."
     return text
+
+
+def _say(text: str, log_json: bool) -> None:
+    if log_json:
+        log.warning("%s", text)
+    else:
+        errors.print(text, soft_wrap=True)
 
 
 def _say_error(text: str, log_json: bool) -> None:
@@ -248,7 +281,11 @@ def _run_in_prefect(command: Command, request: Request) -> dict[str, Any]:
 
     for logger in ("prefect.flow_runs", "prefect.task_runs"):
         logging.getLogger(logger).addFilter(_ExpectedErrors())
-    return FLOWS[command.name](**request.values)
+    state: Any = FLOWS[command.name](**request.values, return_state=True)
+    result = state.result(raise_on_failure=False)
+    if isinstance(result, BaseException):
+        raise result
+    return result
 
 
 def _close(command: Command, request: Request, result: dict[str, Any]) -> None:

@@ -80,12 +80,13 @@ class Request:
             config=config,
             prompts=tuple(prompts),
             options=options,
+            tries=self.values.get("tries", 1),
         )
 
     @property
     def where(self) -> dict[str, Any]:
         """The parameters that a step hands on to its own steps."""
-        names = ("run", "pack", "device", "workers", "runner", "runner_address")
+        names = ("run", "pack", "device", "workers", "tries", "runner", "runner_address")
         return {name: self.values[name] for name in names if name in self.values}
 
     @property

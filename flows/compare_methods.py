@@ -68,7 +68,8 @@ def open_comparison(job: Job) -> Work:
         num_shards=1,
         config_hash=stage.comparison_hash(config, pack, prompts, methods),
         run_shard=lambda _: stage.run_comparison(config, job.store, pack, prompts=prompts, methods=methods),
-        facts={**{m.method: m.scores.config_hash for m in methods}, **prompt_facts(prompts)},
+        facts={**{m.method: m.scores.content_hash for m in methods}, **prompt_facts(prompts)},
+        provisional=any(m.scores.is_partial for m in methods),
     )
 
 
@@ -110,10 +111,11 @@ def compare_methods(request: Request) -> dict[str, Any]:
     if "mapper" in methods:
         training = {**where, "run": _training(request)}
         sample_latents(**training, num_latents=request["mapper_latents"], first_seed=TRAINING_SEED, psi=request["psi"])
-    seconds = {}
+    seconds, missing = {}, []
     for method in methods:
         start = time.perf_counter()
         made = _run_method(method, request, prompts, pack)
+        missing += [one for closed in made for one in closed["missing"]]
         if any(closed["shards_skipped"] < closed["shards"] for closed in made):
             seconds[method] = time.perf_counter() - start
     config = request.config(ComparisonConfig)
@@ -121,7 +123,7 @@ def compare_methods(request: Request) -> dict[str, Any]:
     closed = run_stage(open_comparison, job)
     _note_seconds(job.store, seconds)
     _say_plots()
-    return closed
+    return closed | {"missing": missing}
 
 
 def _methods(text: str) -> "list[Method]":

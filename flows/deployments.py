@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from prefect import Flow, Task, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State
 from prefect.futures import as_completed
 from prefect.runtime import flow_run
+from prefect.states import Completed, Failed
 from prefect.task_runners import ThreadPoolTaskRunner
 from prefect.utilities.callables import parameter_schema
 
@@ -21,6 +23,7 @@ from flows.artifacts import Meter, publish_report, publish_stage
 from flows.cli import load_commands
 from flows.commands import Command, Request, fill_places
 from flows.engine import ENGINE, Log
+from flows.failures import shortfall
 from flows.groups import GroupFailedError, for_every_process, grouped, outcomes, run_task
 from flows.jobs import Job, OpenWork, Work, name_of
 from flows.run_names import place_name, run_name
@@ -129,10 +132,23 @@ def _unknown_parameters(command: Command) -> list[inspect.Parameter]:
     return [inspect.Parameter(name, kind, default=None) for name in flow_run.parameters or {} if name not in known]
 
 
+def _short_of(result: dict[str, Any], *, of_a_run: bool) -> State[dict[str, Any]]:
+    """The state of a run that went on without the shards that failed.
+
+    A step's counts as completed, because its run goes on; the run's own as failed, so that whoever waits for it, or has
+    an automation on failures, is told. Either has the whole result, and the run's message says which shards and why.
+    """
+    lines = shortfall(result["missing"])
+    if of_a_run:
+        return Completed(name="CompletedWithFailures", message=f"{len(result['missing'])} shards missing", data=result)
+    message = f"completed with failures; run it again to do only these: {'; '.join(lines)}"
+    return Failed(name="CompletedWithFailures", message=message, data=result)
+
+
 def as_flow(command: Command) -> CommandFlow:
     """A command as a flow of the same name and parameters."""
 
-    def body(**values: Any) -> dict[str, Any]:
+    def body(**values: Any) -> Any:
         request = command.check(values)
         outer = ENGINE.get()
         of_a_run = isinstance(outer, PrefectEngine)  # a step of one, not the run itself
@@ -150,6 +166,8 @@ def as_flow(command: Command) -> CommandFlow:
         publish_stage(result)
         if command.name == "report":
             publish_report(request["run"])
+        if result.get("missing"):
+            return _short_of(result, of_a_run=of_a_run)
         return result
 
     def name() -> str:

@@ -141,14 +141,25 @@ def edit_dataset(request: Request) -> dict[str, Any]:
     )
     if all(closed["shards_skipped"] >= closed["shards"] for closed in stages):
         ENGINE.get().log.info("edit-dataset: nothing to do, %s is complete and unchanged", request["run"])
+    missing = [one for closed in stages for one in closed["missing"]]
+    originals = stages[0]["rows"] - stages[0]["failures"]  # of every latent
     return {
         "run": request["run"],
         "images": rendered["rows"],
-        "edits": scored["rows"] - (stages[0]["rows"] - stages[0]["failures"]),  # an original of every latent besides
+        "edits": _count_edits(request) if missing else scored["rows"] - originals,
+        "missing": missing,
         "failed_prompts": edited["failed_prompts"],
         "shards": sum(closed["shards"] for closed in stages),
         "shards_skipped": sum(closed["shards_skipped"] for closed in stages),
     }
+
+
+def _count_edits(request: Request) -> int:
+    from pipeline.prompts import ORIGINAL
+    from pipeline.runs.shard import find_input
+
+    scored = find_input("scores", request.job().store).table(["prompt_id"])["prompt_id"].to_pylist()
+    return len(scored) - scored.count(ORIGINAL)
 
 
 def _check_directions(request: Request, pack: "Pack") -> None:

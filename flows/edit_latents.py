@@ -29,7 +29,7 @@ def find_sources(job: Job) -> "tuple[Input, dict[Method, Input]]":
 
 def open_edited_latents(job: Job) -> Work:
     """Edited latents by ranges of latents."""
-    from pipeline.runs.shard import find_optional_input
+    from pipeline.runs.shard import find_optional_input, shard_bounds
     from pipeline.stages import edited_latents as stage
 
     config, pack, prompts = job.config, job.open_pack(), list(job.prompts)
@@ -50,6 +50,10 @@ def open_edited_latents(job: Job) -> Work:
             **({} if plan is None else {"edit_plan": plan.config_hash}),
             **prompt_facts(prompts),
         },
+        rows_in=(lambda shard: edits.per_latent * len(shard_bounds(latents.rows, config.shard_size, shard)))
+        if plan is None  # which may leave pairs out
+        else None,
+        provisional=latents.provisional or stage.is_provisional(prompts, sources),
     )
 
 

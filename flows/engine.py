@@ -80,6 +80,7 @@ class Local:
                     try:
                         report = work.run_shard(shard)
                     except Exception as error:
+                        self.log.debug("shard %d of %s", shard, work.stage, exc_info=error)
                         return error
                 if report.skipped:
                     bar.skip(share)
@@ -88,10 +89,13 @@ class Local:
             if workers == 1:
                 yield from map(run, range(work.num_shards))
                 return
-            with ThreadPoolExecutor(workers) as pool:
+            pool = ThreadPoolExecutor(workers)
+            try:
                 futures = [pool.submit(copy_context().run, run, shard) for shard in range(work.num_shards)]
                 for future in as_completed(futures):
                     yield future.result()
+            finally:
+                pool.shutdown(cancel_futures=True)  # whoever listens may stop before the end
 
 
 def _on_cluster(

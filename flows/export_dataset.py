@@ -73,7 +73,9 @@ def open_labels(job: Job) -> Work:
         ),
         total=dataset.rows,
         unit="images",
-        facts={"dataset": dataset.config_hash, "scores": scores.config_hash},
+        facts={"dataset": dataset.config_hash, "scores": scores.content_hash},
+        rows_in=lambda _: 0,
+        provisional=scores.is_partial,
     )
 
 
@@ -177,6 +179,7 @@ def export_dataset(request: Request) -> dict[str, Any]:
         device=request["device"],
         config=config,
         options={"also": None if request["inputs"] is None else Store(request["inputs"]).uri},
+        tries=request["tries"],
     )
     labelled = run_stage(open_labels, beside(job), workers=request["workers"])
     return sum_up([labelled, *write_export(job, workers=request["workers"])], job)
@@ -202,6 +205,7 @@ def sum_up(stages: list[dict[str, Any]], job: Job) -> dict[str, Any]:
         **stages[-2],
         "shards": sum(closed["shards"] for closed in stages),
         "shards_skipped": sum(closed["shards_skipped"] for closed in stages),
+        "missing": [one for closed in stages for one in closed["missing"]],
         "where": f"{job.store.uri}/README.md",
     }
 

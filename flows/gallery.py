@@ -26,14 +26,15 @@ def redraw(opener: OpenWork, job: Job, *, workers: int = 1) -> dict[str, Any]:
 def is_current(run: str) -> bool:
     """Whether the run has a gallery of its present images, with whatever rules."""
     import storage
+    from pipeline.runs.shard import find_optional_input
 
     store = storage.Store(run)
     shown = storage.read_stage(store.child(FOLDER).child(WORK), "labels")
-    scores = storage.read_stage(store, "scores")
+    scores = find_optional_input("scores", store)
     page = storage.read_stage(store.child(FOLDER), "gallery_page")
     if shown is None or scores is None or page is None:
         return False
-    return shown["facts"]["scores"] == scores["config_hash"]
+    return shown["facts"]["scores"] == scores.content_hash
 
 
 def open_gallery(job: Job) -> Work:
@@ -50,6 +51,7 @@ def open_gallery(job: Job) -> Work:
             config, job.store, pack, shard, columns=columns, labels=labels, dataset=dataset
         ),
         facts={"labels": labels.config_hash},
+        rows_in=lambda _: 0,
     )
 
 
@@ -92,6 +94,7 @@ def gallery(request: Request) -> dict[str, Any]:
         device=request["device"],
         config=config,
         options={"also": request["inputs"]},
+        tries=request["tries"],
     )
     workers = request["workers"]
     stages = [
@@ -104,5 +107,6 @@ def gallery(request: Request) -> dict[str, Any]:
         **stages[1],
         "shards": sum(closed["shards"] for closed in stages),
         "shards_skipped": sum(closed["shards_skipped"] for closed in stages),
+        "missing": [one for closed in stages for one in closed["missing"]],
         "where": f"{job.store.uri}/index.html",
     }

@@ -66,6 +66,7 @@ def open_style_directions(job: Job) -> Work:
         total=len(prompts),
         unit="prompts",
         facts={"channel_directions": channels.source, **prompt_facts(prompts)},
+        rows_in=lambda _: 0,  # asked for by prompt, not by place
     )
 
 

@@ -14,6 +14,7 @@ FILE = Parameter("file", Uri, NO_DEFAULT, "w_plus latents: path or URI of a .npy
 
 def open_imported_latents(job: Job) -> Work:
     """A file's latents by ranges of rows."""
+    from pipeline.runs.shard import shard_bounds
     from pipeline.stages import imported_latents as stage
 
     config, pack, file = job.config, job.open_pack(), job.options["file"]
@@ -25,6 +26,7 @@ def open_imported_latents(job: Job) -> Work:
         run_shard=lambda shard: stage.run_imported_latents_shard(config, job.store, pack, shard, file=file),
         total=num_latents,
         unit="latents",
+        rows_in=lambda shard: len(shard_bounds(num_latents, config.shard_size, shard)),
     )
 
 

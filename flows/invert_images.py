@@ -25,7 +25,7 @@ IMAGES = Parameter(
 
 def open_inverted_latents(job: Job) -> Work:
     """Latents by ranges of the listed images."""
-    from pipeline.runs.shard import find_input
+    from pipeline.runs.shard import find_input, shard_bounds
     from pipeline.schemas import IMAGE_LISTING
     from pipeline.stages import inverted_latents as stage
 
@@ -39,6 +39,7 @@ def open_inverted_latents(job: Job) -> Work:
         total=listing.rows,
         unit="images",
         facts={"image_listing": listing.config_hash},
+        rows_in=lambda shard: len(shard_bounds(listing.rows, config.shard_size, shard)),
     )
 
 
@@ -78,7 +79,7 @@ def _say_reasons(store: "Store") -> None:
 
     reasons: Counter[str] = Counter()
     latents = find_input(LATENTS.name, store)
-    for shard in range(latents.num_shards):
+    for shard in latents.present:
         table = latents.shard_table(shard, folder=INVERTED_IMAGES.name)
         reasons.update(reason for reason in table["reason"].to_pylist() if reason is not None)
     listed = ", ".join(f"{count} {reason}" for reason, count in sorted(reasons.items()))

@@ -1,9 +1,10 @@
 """What crosses from a step to its shards: a job names what to work on, and work is the job opened in one process."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from flows.failures import attempt
 from pipeline.config import StageConfig
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ class Job:
         config: of the stage.
         prompts: checked, where the stage has to do with prompts.
         options: what else a stage needs to know, as JSON values.
+        tries: how often a shard is tried before it is set aside, where trying again can help.
     """
 
     run: str
@@ -34,6 +36,7 @@ class Job:
     config: Any = None
     prompts: "tuple[Prompt, ...]" = ()
     options: Mapping[str, Any] = field(default_factory=dict)
+    tries: int = 2
 
     @property
     def stores(self) -> "tuple[Store, Store | None]":
@@ -74,6 +77,9 @@ class Work:
         total: how much there is to do in all shards, in ``unit``; 0 where nobody can say.
         unit: what is counted while it runs.
         facts: what the result depends on besides the settings, for a message where two runs differ.
+        rows_in: rows that a shard makes, where the next stages can do without those of one that failed; None where
+            they need all of them.
+        provisional: whether what failed further up is missing from it.
     """
 
     stage: str
@@ -83,6 +89,8 @@ class Work:
     total: int = 0
     unit: str = "rows"
     facts: Mapping[str, Any] = field(default_factory=dict)
+    rows_in: "Callable[[int], int] | None" = None
+    provisional: bool = False
 
 
 OpenWork = Callable[[Job], Work]
@@ -93,7 +101,13 @@ def work_named(opener: str, job: Job) -> Work:
     from importlib import import_module
 
     module, _, function = opener.partition(":")
-    return getattr(import_module(module), function)(job)
+    return open_work(getattr(import_module(module), function), job)
+
+
+def open_work(opener: OpenWork, job: Job) -> Work:
+    """The work of a job, whose shards are tried again where that can help and say which one failed."""
+    work = opener(job)
+    return replace(work, run_shard=lambda shard: attempt(work.stage, shard, work.run_shard, tries=job.tries))
 
 
 def name_of(opener: OpenWork) -> str:

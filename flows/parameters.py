@@ -197,6 +197,13 @@ WORKERS = (
         None,
         shown="one on this machine for the length of the run",
     ),
+    _shared(
+        "tries",
+        Annotated[int, Field(ge=1, le=10)],
+        "How often a shard is tried, where trying again can help (a cut file, memory taken by another), before it is "
+        "set aside and the others go on.",
+        2,
+    ),
 )
 PROMPTS = _shared(
     "prompts",

@@ -27,6 +27,8 @@ def open_dataset(job: Job) -> Work:
         total=latents.rows + edited.rows,
         unit="images",
         facts={"latents": latents.config_hash, "edited_latents": edited.config_hash},
+        rows_in=lambda _: 0,
+        provisional=latents.provisional or edited.provisional,
     )
 
 

@@ -29,7 +29,8 @@ def open_report(job: Job) -> Work:
             edited=find_input("edited_latents", *job.stores),
             scores=scores,
         ),
-        facts={"scores": scores.config_hash},
+        facts={"scores": scores.content_hash},
+        provisional=scores.is_partial,
     )
 
 

@@ -11,6 +11,7 @@ from pipeline.config import LatentsConfig
 
 def open_latents(job: Job) -> Work:
     """Latents by ranges of seeds."""
+    from pipeline.runs.shard import shard_bounds
     from pipeline.stages import latents as stage
 
     config, pack = job.config, job.open_pack()
@@ -21,6 +22,7 @@ def open_latents(job: Job) -> Work:
         run_shard=lambda shard: stage.run_latents_shard(config, job.store, pack, shard),
         total=config.num_latents,
         unit="latents",
+        rows_in=lambda shard: len(shard_bounds(config.num_latents, config.shard_size, shard)),
     )
 
 

@@ -28,6 +28,8 @@ def open_scores(job: Job) -> Work:
         total=dataset.rows,
         unit="images",
         facts={"dataset": dataset.config_hash},
+        rows_in=lambda _: 0,
+        provisional=dataset.provisional,
     )
 
 
@@ -46,6 +48,8 @@ def open_photo_scores(job: Job) -> Work:
         total=dataset.rows,
         unit="images",
         facts={"dataset": dataset.config_hash},
+        rows_in=lambda _: 0,
+        provisional=dataset.provisional,
     )
 
 

@@ -12,7 +12,7 @@ from pipeline.config import TediganLatentsConfig
 
 def open_tedigan_latents(job: Job) -> Work:
     """Searches by ranges of pairs."""
-    from pipeline.runs.shard import find_input
+    from pipeline.runs.shard import find_input, shard_bounds
     from pipeline.stages import tedigan_latents as stage
 
     config, pack, prompts = job.config, job.open_pack(), list(job.prompts)
@@ -27,6 +27,8 @@ def open_tedigan_latents(job: Job) -> Work:
         total=latents.rows * len(prompts) * config.num_steps,
         unit="steps",
         facts={"latents": latents.config_hash, **prompt_facts(prompts)},
+        rows_in=lambda shard: len(shard_bounds(latents.rows * len(prompts), config.shard_size, shard)),
+        provisional=latents.provisional,
     )
 
 

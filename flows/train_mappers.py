@@ -36,10 +36,13 @@ def find_training_latents(job: Job) -> "Input | None":
 
 def open_mappers(job: Job) -> Work:
     """Mappers by ranges of prompts."""
+    from pipeline.runs.shard import shard_bounds
     from pipeline.stages import mappers as stage
 
     config, pack, prompts = job.config, job.open_pack(), list(job.prompts)
     latents = find_training_latents(job)
+    if latents is not None:
+        latents.check_whole()
     num_shards = stage.mappers_num_shards(config, prompts)
     return Work(
         stage=stage.STAGE,
@@ -51,6 +54,7 @@ def open_mappers(job: Job) -> Work:
         total=num_shards * config.num_steps,
         unit="updates",
         facts={"latents": None if latents is None else latents.config_hash, **prompt_facts(prompts)},
+        rows_in=lambda shard: len(shard_bounds(len(prompts), config.shard_size, shard)),
     )
 
 

@@ -29,7 +29,42 @@ def forget_other_settings(store: Store, stage: str, *, config_hash: str) -> None
     closed = storage.read_stage(store, stage)
     if closed is None or closed["config_hash"] == config_hash:
         return
-    for shard in range(closed["shards"]):
+    _forget(store, stage, closed["shards"])
+
+
+def mark_provisional(
+    store: Store, stage: str, *, num_shards: int, config_hash: str, config: StageConfig, pack: Pack
+) -> None:
+    """Say, before the first shard, that the stage is made without what failed further up: it may be made anew.
+
+    Args:
+        store: the run's folder.
+        stage: name of the stage.
+        num_shards: its shards.
+        config_hash: of what is made; it names what is missing too.
+        config: its settings.
+        pack: its pack.
+    """
+    facts = {"shards": num_shards, "config_hash": config_hash, "config": config.identity(), "pack": pack.digest}
+    storage.write_stage(store, _provisional(stage), facts)
+
+
+def _provisional(stage: str) -> str:
+    return f"provisional_{stage}"
+
+
+def _give_way(store: Store, stage: str, *, config_hash: str, config: StageConfig, pack: Pack) -> None:
+    """Take back what was made of a stage while something was missing, now that it is there; other settings stay."""
+    marked = storage.read_stage(store, _provisional(stage))
+    if marked is None or marked["config_hash"] == config_hash:
+        return
+    if marked["config"] == config.identity() and marked["pack"] == pack.digest:
+        _forget(store, stage, marked["shards"])
+        store.delete(f"_{_provisional(stage)}.json")
+
+
+def _forget(store: Store, stage: str, num_shards: int) -> None:
+    for shard in range(num_shards):
         storage.delete_shard(store, stage, shard)
     store.delete(f"_{stage}.json")
 
@@ -45,6 +80,8 @@ def check_same_settings(
 ) -> None:
     """Nothing, if the run does not hold this stage yet or holds it made with the same settings.
 
+    A stage that was marked as provisional, for want of what failed further up, gives way: its receipts are taken back.
+
     Args:
         store: the run's folder.
         stage: name of the stage.
@@ -55,6 +92,7 @@ def check_same_settings(
     Raises:
         ConflictError: naming the settings that differ, as ``num_latents: 4 -> 5``.
     """
+    _give_way(store, stage, config_hash=config_hash, config=config, pack=pack)
     closed = storage.read_stage(store, stage)
     if closed is None or closed["config_hash"] == config_hash:
         return

@@ -12,7 +12,7 @@ import torch
 import storage
 from pipeline import __version__
 from pipeline.config import Precision, StageConfig
-from pipeline.errors import MissingInputError
+from pipeline.errors import MissingInputError, SetAsideError
 from pipeline.machine.precision import held_precision
 from pipeline.packs.pack import Pack
 from storage import Store
@@ -129,8 +129,14 @@ def close_stage(
     config: StageConfig,
     pack: Pack,
     facts: Mapping[str, Any] | None = None,
+    set_aside: Mapping[int, str] | None = None,
+    rows_in: Callable[[int], int] | None = None,
+    provisional: bool = False,
 ) -> dict[str, Any]:
-    """Write ``_<stage>.json``, the sign that a stage is whole, from the receipts of all its shards.
+    """Write ``_<stage>.json``, the sign that a stage can be read, from the receipts of all its shards.
+
+    A shard set aside keeps its place: the rows that it was to make are counted, so that every other row stays where it
+    is, and whoever asks for them is told why they are not there (``Input.receipt``).
 
     Args:
         store: the run's folder.
@@ -140,12 +146,19 @@ def close_stage(
         config: its settings.
         pack: its pack.
         facts: what else it depends on, recorded so that a later conflict can be named.
+        set_aside: reasons of the shards that failed, by number.
+        rows_in: rows that a shard set aside was to make.
+        provisional: what failed further up is missing here, see ``conflicts.mark_provisional``.
     Raises:
-        MissingInputError: if a shard is not done.
+        MissingInputError: if a shard is neither done nor set aside.
     """
     shard_rows: list[int] = []
     failures = 0
+    set_aside = dict(set_aside or {})
     for shard, done in enumerate(storage.read_shards(store, stage, range(num_shards))):
+        if shard in set_aside and rows_in is not None:
+            shard_rows.append(rows_in(shard))
+            continue
         if done is None or done.config_hash != config_hash:
             raise MissingInputError(
                 f"{stage} must have all {num_shards} shards before it is closed; shard {shard} is not done."
@@ -165,6 +178,10 @@ def close_stage(
         "code_version": __version__,
         "facts": dict(facts or {}),
     }
+    if set_aside:
+        payload["set_aside"] = {str(shard): reason for shard, reason in sorted(set_aside.items())}
+    if provisional:
+        payload["provisional"] = True
     if storage.read_stage(store, stage) != payload:
         storage.write_stage(store, stage, payload)
     return payload
@@ -181,6 +198,8 @@ class Input:
         rows: its rows.
         config_hash: what it was made from.
         shard_rows: rows of each shard; None where the run is older than that record.
+        set_aside: shards that failed, and why; their rows are counted and cannot be read.
+        provisional: whether something that failed further up is missing from all of it.
     """
 
     store: Store
@@ -189,6 +208,26 @@ class Input:
     rows: int
     config_hash: str
     shard_rows: tuple[int, ...] | None = None
+    set_aside: tuple[tuple[int, str], ...] = ()
+    provisional: bool = False
+
+    @property
+    def content_hash(self) -> str:
+        """Names what can be read now, which changes when a shard set aside is made; else the config hash."""
+        if not self.set_aside:
+            return self.config_hash
+        return storage.config_hash({"config_hash": self.config_hash, "without": [shard for shard, _ in self.set_aside]})
+
+    @property
+    def is_partial(self) -> bool:
+        """Whether more may be read of it after a rerun."""
+        return self.provisional or bool(self.set_aside)
+
+    @property
+    def present(self) -> list[int]:
+        """The shards that can be read."""
+        absent = {shard for shard, _ in self.set_aside}
+        return [shard for shard in range(self.num_shards) if shard not in absent]
 
     def table(self, columns: list[str] | None = None, *, folder: str | None = None) -> pa.Table:
         """All shards as one table; ``folder`` picks among the tables of a stage that writes several."""
@@ -206,7 +245,7 @@ class Input:
 
     def has(self, folder: str) -> bool:
         """Whether the stage wrote a table of that name too."""
-        return bool(_in_folder(list(self.receipt(0).outputs), folder))
+        return any(_in_folder(list(self.receipt(shard).outputs), folder) for shard in self.present[:1])
 
     def slice_table(self, start: int, stop: int, *, folder: str | None = None) -> pa.Table:
         """Rows ``start`` up to, not including, ``stop``, reading only the shards that hold them.
@@ -222,12 +261,25 @@ class Input:
         assert parts, f"{self.stage}: no rows in [{start}, {stop})"
         return pa.concat_tables(parts)
 
+    def check_whole(self) -> None:
+        """Nothing, if every shard can be read.
+
+        Raises:
+            SetAsideError: naming the first that failed.
+        """
+        for shard, _ in self.set_aside:
+            self.receipt(shard)
+
     def receipt(self, shard: int) -> storage.ShardManifest:
         """What one shard wrote.
 
         Raises:
+            SetAsideError: if the shard failed and was set aside.
             MissingInputError: if its receipt is lost.
         """
+        reason = dict(self.set_aside).get(shard)
+        if reason is not None:
+            raise SetAsideError(f"needs {self.stage} shard {shard}, which failed ({reason})")
         done = storage.read_shard(self.store, self.stage, shard)
         if done is None:
             raise MissingInputError(
@@ -267,7 +319,11 @@ def find_optional_input(stage: str, *stores: Store | None) -> Input | None:
         if store is not None and run is not None:
             counts = run.get("shard_rows")
             shard_rows = None if counts is None else tuple(counts)
-            return Input(store, stage, run["shards"], run["rows"], run["config_hash"], shard_rows)
+            set_aside = tuple((int(shard), reason) for shard, reason in run.get("set_aside", {}).items())
+            provisional = run.get("provisional", False)
+            return Input(
+                store, stage, run["shards"], run["rows"], run["config_hash"], shard_rows, set_aside, provisional
+            )
     return None
 
 

@@ -45,7 +45,7 @@ def comparison_hash(
     config: ComparisonConfig, pack: Pack, prompts: Sequence[Prompt], methods: Sequence[Compared]
 ) -> str:
     """The config hash of the comparison of these methods."""
-    inputs = {m.method: [m.dataset.config_hash, m.scores.config_hash] for m in methods}
+    inputs = {m.method: [m.dataset.config_hash, m.scores.content_hash] for m in methods}
     return stage_hash(STAGE, config, pack, {"prompts": [p.model_dump(mode="json") for p in prompts], **inputs})
 
 
@@ -94,7 +94,7 @@ def load_doses(
     for compared in methods:
         scores = {row["image_id"]: row for row in compared.scores.table().to_pylist()}
         groups: dict[tuple[str, float], list[tuple[Row, np.ndarray]]] = {}
-        for shard in range(compared.dataset.num_shards):
+        for shard in compared.scores.present:
             every = rows_of(ImageRow, compared.dataset.shard_table(shard))
             rows = [(row, row.image["bytes"]) for row in every if row.image is not None]
             if not rows:

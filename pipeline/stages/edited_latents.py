@@ -77,7 +77,11 @@ def load_edits(
         outcomes |= _outcomes(method, source)
     rows = []
     for prompt in prompts:
-        if prompt.prompt_id not in outcomes:
+        absent = prompt.prompt_id not in outcomes
+        if absent and (reasons := _set_aside(sources[prompt.method])):
+            error = f"prompt {prompt.name!r}: its shard of {SOURCES[prompt.method]} failed: {reasons}"
+            outcomes[prompt.prompt_id] = _Outcome("failed", error)
+        elif absent:
             raise PromptError(
                 f"prompt {prompt.name!r} (method {prompt.method!r}) must be in {SOURCES[prompt.method]} of the run; "
                 f"it is not. Give every step the same prompt list."
@@ -112,6 +116,23 @@ def _outcomes(method: Method, source: Input) -> Mapping[str, _Outcome]:
         if status == "ok" or prompt_id not in outcomes:  # one latent that worked makes a prompt usable
             outcomes[prompt_id] = _Outcome(status, error)
     return outcomes
+
+
+def _set_aside(source: Input) -> str:
+    return "; ".join(dict.fromkeys(reason for _, reason in source.set_aside))
+
+
+def is_provisional(prompts: Sequence[Prompt], sources: Mapping[Method, Input]) -> bool:
+    """Whether a rerun may find more of the prompts usable, because shards of the methods behind them failed."""
+    return any(source.provisional or not _is_settled(prompts, m, source) for m, source in sources.items())
+
+
+def _is_settled(prompts: Sequence[Prompt], method: Method, source: Input) -> bool:
+    """Whether the shards that the source lacks could change nothing for its prompts."""
+    if not source.set_aside:
+        return True
+    usable = {prompt_id for prompt_id, outcome in _outcomes(method, source).items() if outcome.status == "ok"}
+    return all(prompt.prompt_id in usable for prompt in prompts if prompt.method == method)
 
 
 def _edit_row(prompt: Prompt, config: EditedLatentsConfig, pack: Pack, outcome: _Outcome) -> PromptRow:
@@ -153,7 +174,10 @@ def edited_latents_hash(
     plan: Input | None = None,
 ) -> str:
     """The config hash of the edited latents of these prompts, of those pairs that a plan names, if there is one."""
-    inputs = {SOURCES[method]: source.config_hash for method, source in sorted(sources.items())}
+    inputs = {
+        SOURCES[method]: source.config_hash if _is_settled(prompts, method, source) else source.content_hash
+        for method, source in sorted(sources.items())
+    }
     inputs |= {} if plan is None else {EDIT_PLAN.name: plan.config_hash}
     listed = [p.model_dump(mode="json") for p in prompts]
     return stage_hash(STAGE, config, pack, {"prompts": listed, "latents": latents.config_hash, **inputs})

@@ -39,7 +39,7 @@ def labels_config(config: GalleryConfig) -> ExportedDatasetConfig:
 
 def gallery_hash(config: GalleryConfig, pack: Pack, labels: Input) -> str:
     """The config hash of the gallery of these settings."""
-    return stage_hash(STAGE, config, pack, {"labels": labels.config_hash})
+    return stage_hash(STAGE, config, pack, {"labels": labels.content_hash})
 
 
 def load_columns(edited: Input) -> list[GalleryColumn]:
@@ -112,7 +112,7 @@ def run_gallery_page(
             "columns": columns_data(columns),
             "about": f"Pack {about.name}, version {about.version}. {about.licence}",
         }
-        chunks = [chunk_path(shard) for shard in range(dataset.num_shards)]
+        chunks = [chunk_path(shard) for shard in labels.present]
         files = dict(page_files(data["title"], chunks)) | {"data.js": data_script(data)}
         return Made(files, rows=num_edits)
 

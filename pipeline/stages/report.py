@@ -151,7 +151,7 @@ def _summarise(group: _Group, prompt: PromptRow, words: Sequence[str]) -> dict[s
 
 def report_hash(config: ReportConfig, pack: Pack, scores: Input) -> str:
     """The config hash of the report."""
-    return stage_hash(STAGE, config, pack, {"scores": scores.config_hash})
+    return stage_hash(STAGE, config, pack, {"scores": scores.content_hash})
 
 
 def run_report(
@@ -186,7 +186,7 @@ def _draw_sheet(
     usable = [row for row in rows_of(PromptRow, prompts) if row.status == "ok"][: config.columns]
     wanted: dict[str, dict[str, bytes]] = {}
     strength: dict[tuple[str, str], float] = {}
-    for shard in range(dataset.num_shards):
+    for shard in dataset.present:
         for row in rows_of(ImageRow, dataset.shard_table(shard)):
             if row.image is None or (row.latent_id not in wanted and len(wanted) == config.rows):
                 continue

@@ -8,7 +8,7 @@ import pytest
 
 from flows.deployments import PrefectEngine
 from flows.engine import Engine, Local
-from flows.jobs import Job, Work
+from flows.jobs import Job, Work, open_work
 from pipeline.runs.progress import advance
 from pipeline.runs.shard import ShardReport
 
@@ -32,7 +32,7 @@ def open_three(job: Job) -> Work:
 def outcomes(engine: Engine, *, workers: int, **options: Any) -> list[Any]:
     RAN.clear()
     job = Job(run="nowhere", pack="none", device="cpu", options=options)
-    return list(engine.shards(open_three, job, open_three(job), workers=workers))
+    return list(engine.shards(open_three, job, open_work(open_three, job), workers=workers))
 
 
 def in_prefect(run: Callable[[], Any]) -> Any:
@@ -62,7 +62,7 @@ def test_shards_one_that_fails_does_not_stop_the_others(run_outcomes: Callable[.
     found = run_outcomes(workers=workers, broken=1)
     assert sorted(shard for shard, _ in RAN) == [0, 1, 2]
     failed = [x for x in found if isinstance(x, BaseException)]
-    assert [str(x) for x in failed] == ["shard 1 is broken"]
+    assert [str(x) for x in failed] == ["three shard 1: ValueError: shard 1 is broken"]
     assert sorted(x.shard for x in found if x not in failed) == [0, 2]
 
 
