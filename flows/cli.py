@@ -174,7 +174,7 @@ def run(command: Command, values: dict[str, Any], *, verbose: bool = False, log_
 
 
 def _run(command: Command, values: dict[str, Any], *, verbose: bool, log_json: bool) -> None:
-    from flows.environment import check_places, check_prompt_list, check_server
+    from flows.environment import check_places, check_prompt_list, check_server, one_writer
 
     try:
         for parameter in command.parameters:
@@ -189,7 +189,9 @@ def _run(command: Command, values: dict[str, Any], *, verbose: bool, log_json: b
             request = fill_places(request, flow_run=f"{command.name}-{now:%Y%m%d-%H%M%S}", when=now)
             check_places(request)
             check_prompt_list(request)
-            result = _run_here(command, request, progress=_progress(verbose, log_json))
+            progress = _progress(verbose, log_json)
+            with one_writer(request, waiting=lambda text: _say(text, log_json)):
+                result = _run_here(command, request, progress=progress)
     except typer.Exit:
         raise
     except Exception as error:

@@ -23,6 +23,7 @@ from flows.artifacts import Meter, publish_report, publish_stage
 from flows.cli import load_commands
 from flows.commands import Command, Request, fill_places
 from flows.engine import ENGINE, Log
+from flows.environment import one_writer
 from flows.failures import shortfall
 from flows.groups import GroupFailedError, for_every_process, grouped, outcomes, run_task
 from flows.jobs import Job, OpenWork, Work, name_of
@@ -157,9 +158,11 @@ def as_flow(command: Command) -> CommandFlow:
             place = place_name(str(flow_run.name), str(flow_run.id))
             request = fill_places(request, flow_run=place, when=when)
             request.job().store.check_writable()
+        waiting = get_run_logger().warning
+        alone = nullcontext() if of_a_run else one_writer(request, waiting=waiting)
         token = ENGINE.set(PrefectEngine())
         try:
-            with on_runner(request.values, request.places):
+            with alone, on_runner(request.values, request.places):
                 result = command.body(request)
         finally:
             ENGINE.reset(token)

@@ -4,6 +4,8 @@ import json
 import os
 import tempfile
 import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from flows.commands import Request
@@ -72,6 +74,26 @@ def check_places(request: Request) -> None:
     _check_writable(temporary, "the temporary folder", "Set TMPDIR to a folder with room.")
     if "run" in request.values:  # a check of prompts writes nothing
         Store(request["run"]).check_writable()
+
+
+@contextmanager
+def one_writer(request: Request, *, waiting: Callable[[str], None]) -> Iterator[None]:
+    """In this context no other run writes where the command does; for commands that a user called, not for their steps.
+
+    Args:
+        request: its places filled in.
+        waiting: told in one line where it has to be seen whether another is still alive.
+    Raises:
+        storage.HeldError: if another run writes there.
+    """
+    from storage import Store, lease
+
+    place = request.values.get("to") or request.values.get("run")
+    if place is None:
+        yield
+        return
+    with lease(Store(place), what=request.command.name, waiting=waiting):
+        yield
 
 
 def _check_writable(folder: Path, what: str, remedy: str) -> None:

@@ -9,6 +9,7 @@ from storage.errors import (
     BadUriError,
     ConflictError,
     CorruptError,
+    HeldError,
     MissingError,
     RefusedError,
     StorageError,
@@ -25,6 +26,7 @@ from storage.images import (
     image_struct,
     shrink_image,
 )
+from storage.leases import LEASE_FILE, Holder, lease
 from storage.listing import FoundFile, iter_files, join_uri, read_file
 from storage.manifest import (
     OutputRecord,
@@ -65,7 +67,10 @@ __all__ = [
     "CorruptError",
     "Damage",
     "FoundFile",
+    "HeldError",
+    "Holder",
     "ImageFormat",
+    "LEASE_FILE",
     "MissingError",
     "OutputRecord",
     "RefusedError",
@@ -94,6 +99,7 @@ __all__ = [
     "is_intact",
     "iter_files",
     "join_uri",
+    "lease",
     "read_arrays",
     "read_file",
     "read_stage",

@@ -4,6 +4,7 @@
     |- MissingError         a file, bucket or column that must be there is not
     |- CorruptError         it is there, and is not what its name or its receipt says
     |- ConflictError        the folder holds the results of another config
+    |- HeldError            another run is writing to the folder
     |- RefusedError         the system will not write: rights, space, read-only
     |- UnavailableError     a store did not answer, for as long as we were ready to wait
     `- BadUriError          a URI or a path that no store can have
@@ -28,6 +29,10 @@ class CorruptError(StorageError):
 
 class ConflictError(StorageError):
     """A manifest of another config is there: going on would mix two runs in one folder."""
+
+
+class HeldError(StorageError):
+    """Another run is writing to the folder: two at once would do the work twice, or mix."""
 
 
 class RefusedError(StorageError):

@@ -45,7 +45,7 @@ def mark_provisional(
         config: its settings.
         pack: its pack.
     """
-    facts = {"shards": num_shards, "config_hash": config_hash, "config": config.identity(), "pack": pack.digest}
+    facts = {"num_shards": num_shards, "config_hash": config_hash, "config": config.identity(), "pack": pack.digest}
     storage.write_stage(store, _provisional(stage), facts)
 
 
@@ -59,7 +59,7 @@ def _give_way(store: Store, stage: str, *, config_hash: str, config: StageConfig
     if marked is None or marked["config_hash"] == config_hash:
         return
     if marked["config"] == config.identity() and marked["pack"] == pack.digest:
-        _forget(store, stage, marked["shards"])
+        _forget(store, stage, marked["num_shards"])
         store.delete(f"_{_provisional(stage)}.json")
 
 

@@ -241,7 +241,7 @@ class Input:
 
     def shard_tables(self, columns: list[str] | None = None) -> Iterator[pa.Table]:
         """Table after table, for what is summed up: a large run's rows fit no memory."""
-        return (self.shard_table(shard, columns=columns) for shard in range(self.num_shards))
+        return (self.shard_table(shard, columns=columns) for shard in self.present)
 
     def has(self, folder: str) -> bool:
         """Whether the stage wrote a table of that name too."""

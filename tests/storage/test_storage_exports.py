@@ -3,11 +3,11 @@ import sys
 from pathlib import Path
 
 import storage
-from storage import arrays, errors, images, listing, manifest, runs, secrets, sorting, store, tables, webdataset
+from storage import arrays, errors, images, leases, listing, manifest, runs, secrets, sorting, store, tables, webdataset
 
 REPOSITORY = Path(__file__).parents[2]
-MODULES = (arrays, errors, images, listing, manifest, runs, secrets, sorting, store, tables, webdataset)
-CONSTANTS = {"EXTENSIONS", "IMAGE_TYPE", "ImageFormat"}
+MODULES = (arrays, errors, images, leases, listing, manifest, runs, secrets, sorting, store, tables, webdataset)
+CONSTANTS = {"EXTENSIONS", "IMAGE_TYPE", "ImageFormat", "LEASE_FILE"}
 
 
 def test_all_names_what_the_modules_define():
