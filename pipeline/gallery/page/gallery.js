@@ -129,7 +129,7 @@
       button.type = "button";
       pic.className = "pic";
       paint(pic, row, one.values ? one.values[0] : 0, STRIP);
-      button.append(pic, s.strength === 0 ? unedited : String(s.strength));
+      button.append(pic, s.strength === 0 && unedited === "original" ? unedited : String(s.strength));
       button.setAttribute("aria-current", s === step);
       button.disabled = !one.values && !one.original;
       button.addEventListener("click", () => showDetail(one));
