@@ -136,6 +136,7 @@ def _screen(request: Request, config: StyleDirectionsConfig, prompts: list[Any])
         num_channels=config.num_channels,
         templates=config.templates,
         rule="effect" if config.rule == "pursuit" else config.rule,
+        by_control=config.rule == "pursuit",
     )
     job = request.job(screening, prompts=prompts)
     if find_statistics(job.open_pack(), *job.stores) is None:

@@ -29,6 +29,22 @@ class ChannelGroups:
         """How many groups there are."""
         return int(self.group.max()) + 1 if len(self.group) else 0
 
+    @property
+    def leaders(self) -> Int[Tensor, "g"]:
+        """The first channel of every group."""
+        first = torch.full((self.count,), len(self.group), dtype=torch.int64)
+        return first.scatter_reduce(0, self.group, torch.arange(len(self.group)), "amin")
+
+    def gather(self, values: Float[Tensor, "c *rest"]) -> Float[Tensor, "c *rest"]:
+        """Every group's signed sum at its first channel, and zero at the others."""
+        sign = self.sign.to(values).reshape(-1, *[1] * (values.ndim - 1))
+        return torch.zeros_like(values).index_add_(0, self.leaders[self.group], values * sign)
+
+    def copy(self, values: Float[Tensor, "c *rest"]) -> Float[Tensor, "c *rest"]:
+        """What stands at the first channel of a group at all of its channels, with their signs."""
+        sign = self.sign.to(values).reshape(-1, *[1] * (values.ndim - 1))
+        return values[self.leaders[self.group]] * sign
+
     def total(self, values: Float[Tensor, "c d"]) -> Float[Tensor, "g d"]:
         """Signed sums over every group."""
         sums = values.new_zeros(self.count, values.shape[1])

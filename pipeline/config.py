@@ -229,6 +229,11 @@ class ScreeningConfig(StageConfig):
         description="Score by which the rounds decide who gets more images; see style directions.",
         json_schema_extra=NOT_A_PARAMETER,
     )
+    by_control: bool = Field(
+        default=False,
+        description="Measure channels that always move together as one; rule pursuit does.",
+        json_schema_extra=NOT_A_PARAMETER,
+    )
     renders_per_prompt: int | None = Field(
         default=None,
         ge=1,

@@ -146,6 +146,43 @@ def sum_differences(
     return _added(sums, pending)
 
 
+def sum_control_differences(
+    generator: Generator,
+    clip: Clip,
+    styles: Float[Tensor, "n s"],
+    *,
+    controls: Sequence[Sequence[tuple[int, float]]],
+    std: Float[Tensor, "s"],
+    step: float,
+    precision: Precision = "full",
+) -> DirectionSums:
+    """``sum_differences`` where several channels are one control and move together.
+
+    Args:
+        generator: renders.
+        clip: embeds.
+        styles: style vectors of the images.
+        controls: of each, position and sign of its channels; a channel moves by sign, step and its standard deviation.
+        std: standard deviation of every style channel.
+        step: in standard deviations.
+        precision: of the renders.
+    Returns:
+        sums in the order of ``controls``.
+    """
+    plan = synthesis_plan(generator, precision, winograd=False)
+    sums = DirectionSums.empty(len(controls), embedding_width(generator, clip))
+    with torch.no_grad():
+        for row, control in enumerate(controls):
+            move = torch.zeros_like(styles[0])
+            for position, sign in control:
+                move[position] = sign * step * float(std[position])
+            embedded = clip.encode_images(generator.render(torch.cat([styles + move, styles - move]), plan=plan))
+            plus, minus = embedded.split(len(styles))
+            sums = sums.add_at(torch.tensor([row]), DirectionSums.of((plus - minus)[None]))
+            advance(2 * len(styles))
+    return sums
+
+
 def _added(sums: DirectionSums, pending: list[tuple[list[int], Tensor]]) -> DirectionSums:
     """Sums with differences [c n d] of some rows added; these leave their device together."""
     if not pending:

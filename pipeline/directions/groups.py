@@ -1,8 +1,8 @@
 """Channels of a pack that are one control, found in the style vectors of random latents; nothing is rendered."""
 
+from collections.abc import Sequence
 from functools import lru_cache
 
-import numpy as np
 import torch
 
 from kernels import ChannelGroups, correlated_channels
@@ -20,11 +20,13 @@ def find_channel_groups(pack: Pack, channels: ChannelTable) -> ChannelGroups:
     In a generator whose style channels are trained freely, each stands alone as a rule. Where several channels read
     the same number, one of them alone shows the generator what it never saw, and changes little.
     """
-    styles = _styles(pack)
-    rows = [
-        pack.generator.space.position(int(a), int(b)) for a, b in zip(channels.layer, channels.channel, strict=True)
-    ]
-    return correlated_channels(styles[:, torch.from_numpy(np.array(rows))])
+    pairs = zip(channels.layer, channels.channel, strict=True)
+    return find_groups_at(pack, [pack.generator.space.position(int(a), int(b)) for a, b in pairs])
+
+
+def find_groups_at(pack: Pack, positions: Sequence[int]) -> ChannelGroups:
+    """The same for channels given by their positions in a style vector."""
+    return correlated_channels(_styles(pack)[:, torch.tensor(positions)])
 
 
 @lru_cache(maxsize=2)

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from kernels import DirectionSums, Probes
+from kernels import ChannelGroups, DirectionSums, Probes
 from kernels.direction_sums import FRACTION_BITS
 from pipeline.config import Precision
 from pipeline.directions.differences import editable_positions
@@ -52,6 +52,7 @@ def sum_slopes(
     text_directions: Float[Tensor, "p d"],
     batch_size: int,
     precision: Precision = "full",
+    groups: ChannelGroups | None = None,
 ) -> Slopes:
     """Derivatives of the unit embedding E(G(s)) along every editable channel, times its standard deviation.
 
@@ -71,6 +72,7 @@ def sum_slopes(
         text_directions: unit vectors.
         batch_size: images at a time; halved where the memory does not hold them.
         precision: of the renders and of CLIP's image tower.
+        groups: channels that move together: the first of a group then stands for all, the others get slope 0.
     Returns:
         sums over the images of the derivatives of ``editable_positions``, in CLIP's space.
     """
@@ -83,6 +85,8 @@ def sum_slopes(
         nonlocal found
         x = torch.stack(list(images))
         coordinates = _coordinates(generator, clip, x, columns=columns, sigma=sigma, probes=probes, plan=plan)
+        if groups is not None:
+            coordinates = groups.gather(coordinates)
         sums = DirectionSums.of(probes.lift(coordinates), shortest=MIN_SLOPE)
         found_here = Slopes(sums, _reach(coordinates / probes.weight, text_directions @ probes.rows.T))
         found = found_here if found is None else found.merge(found_here)

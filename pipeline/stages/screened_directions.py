@@ -22,7 +22,14 @@ from torch import Tensor
 import storage
 from kernels import ChannelDirection, DirectionSums, probe_rows
 from pipeline.config import ScreeningConfig
-from pipeline.directions.differences import IMAGES_TOGETHER, editable_positions, image_styles, sum_differences
+from pipeline.directions.differences import (
+    IMAGES_TOGETHER,
+    editable_positions,
+    image_styles,
+    sum_control_differences,
+    sum_differences,
+)
+from pipeline.directions.groups import find_groups_at
 from pipeline.directions.screening import ScreeningRule, measured_directions, measured_effects, plan_round
 from pipeline.directions.slopes import Slopes, sum_slopes
 from pipeline.directions.statistics import Statistics
@@ -61,6 +68,7 @@ def screened_directions_hash(
 def measured_with(config: ScreeningConfig, pack: Pack, statistics: Statistics) -> str:
     """What two runs must share for one to go on from the other's sums: images, step, order, pack and statistics."""
     fields = ("num_gradient_images", "num_images", "first_seed", "psi", "step")
+    fields += ("by_control",) if config.by_control else ()
     return storage.config_hash(
         {**{f: getattr(config, f) for f in fields}, "pack": pack.digest, "style_statistics": statistics.source}
     )
@@ -92,6 +100,7 @@ class Screening:
         self.statistics, self.earlier = statistics, earlier
         self.rule = ScreeningRule(num_images=config.num_images, score=config.rule)
         self.positions = editable_positions(pack.generator.space)
+        self.groups = find_groups_at(pack, self.positions) if config.by_control else None
         self.config_hash = screened_directions_hash(
             config, pack, prompts=prompts, statistics=statistics, earlier=earlier
         )
@@ -140,6 +149,7 @@ class Screening:
                     pack.generator, config.gradient_batch_size, gradient=True, precision=config.precision
                 ),
                 precision=config.precision,
+                groups=self.groups,
             )
             table = sums_table(pack.generator.space, self.positions, slopes.sums)
             files = {
@@ -201,6 +211,11 @@ class Screening:
                 unknown = (sums.count == 0)[:, None]
                 found = ChannelDirection(found.direction.masked_fill(unknown, 0.0), found.agreement, found.count)
                 effect = measured_effects(slopes, sums, self.rule).masked_fill(unknown, 0.0)
+            if self.groups is not None:  # every channel of a control has the direction of the whole
+                alike = self.groups.leaders[self.groups.group]
+                moves = (self.groups.copy(x) for x in (found.direction, effect))
+                direction, effect = moves
+                found = ChannelDirection(direction, found.agreement[alike], found.count[alike])
             table = directions_table(space, self.positions, found, effect, self.statistics.std, no_count="not_measured")
             metadata = {MEASURED_KEY: measured_with(self.config, self.pack, self.statistics)}
             totals = sums_table(space, self.positions, sums, metadata=metadata)
@@ -235,21 +250,47 @@ class Screening:
             rows = list(members)
             images = range(seen, self.rule.round(number).images)
             numbers = [(config.num_gradient_images + k) % config.num_images for k in images]
-            found = sum_differences(
-                pack.generator,
-                pack.clip,
-                image_styles(pack.generator, [config.first_seed + i for i in numbers], psi=config.psi),
-                positions=[part[i][0] for i in rows],
-                std=self.statistics.std,
-                step=config.step,
-                batch_size=choose_batch_size(pack.generator, config.batch_size, precision=config.precision),
-                precision=config.precision,
-                images_together=min(len(numbers), IMAGES_TOGETHER),
-            )
-            total = total or DirectionSums.empty(len(part), found.total.shape[1])
-            total = total.add_at(torch.tensor(rows), found)
+            styles = image_styles(pack.generator, [config.first_seed + i for i in numbers], psi=config.psi)
+            alone = [i for i in rows if len(self._members(part[i][0])) == 1]
+            together = [i for i in rows if i not in alone]
+            measured = []
+            if alone:
+                found = sum_differences(
+                    pack.generator,
+                    pack.clip,
+                    styles,
+                    positions=[part[i][0] for i in alone],
+                    std=self.statistics.std,
+                    step=config.step,
+                    batch_size=choose_batch_size(pack.generator, config.batch_size, precision=config.precision),
+                    precision=config.precision,
+                    images_together=min(len(numbers), IMAGES_TOGETHER),
+                )
+                measured.append((alone, found))
+            if together:
+                found = sum_control_differences(
+                    pack.generator,
+                    pack.clip,
+                    styles,
+                    controls=[self._members(part[i][0]) for i in together],
+                    std=self.statistics.std,
+                    step=config.step,
+                    precision=config.precision,
+                )
+                measured.append((together, found))
+            for chosen, found in measured:
+                total = total or DirectionSums.empty(len(part), found.total.shape[1])
+                total = total.add_at(torch.tensor(chosen), found)
         assert total is not None, "a shard has at least one channel"
         return total
+
+    def _members(self, position: int) -> list[tuple[int, float]]:
+        """Positions and signs of the channels that move with one."""
+        if self.groups is None:
+            return [(position, 1.0)]
+        number = int(self.groups.group[self.positions.index(position)])
+        rows = torch.nonzero(self.groups.group == number).flatten().tolist()
+        return [(self.positions[row], float(self.groups.sign[row])) for row in rows]
 
     def _run(self, stage: str, shard: int, make: Callable[[], Made]) -> ShardReport:
         return run_shard(

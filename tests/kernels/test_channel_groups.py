@@ -44,3 +44,14 @@ def test_total_and_spread_carry_the_signs() -> None:
     values = torch.tensor([[1.0, 2.0], [-3.0, 1.0], [5.0, 5.0]])
     assert found.total(values).tolist() == [[4.0, 1.0], [5.0, 5.0]]
     assert found.spread(torch.tensor([2.0, 7.0])).tolist() == [2.0, -2.0, 7.0]
+
+
+def test_gather_stands_at_the_first_channel_and_copy_brings_it_back_to_all() -> None:
+    x = controls(2)
+    found = correlated_channels(torch.stack([x[:, 1], x[:, 0], -x[:, 0]], dim=1))
+    assert found.leaders.tolist() == [0, 1]
+    values = torch.tensor([[5.0, 5.0], [1.0, 2.0], [-3.0, 1.0]])
+    gathered = found.gather(values)
+    assert gathered.tolist() == [[5.0, 5.0], [4.0, 1.0], [0.0, 0.0]]
+    assert found.copy(gathered).tolist() == [[5.0, 5.0], [4.0, 1.0], [-4.0, -1.0]]
+    assert found.gather(torch.ones(3, 2, 2)).shape == (3, 2, 2)

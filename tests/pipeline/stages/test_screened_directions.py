@@ -5,9 +5,10 @@ import torch
 from torch import Tensor
 
 import storage
-from kernels import DirectionSums
+from kernels import ChannelGroups, DirectionSums, unit_vectors
 from pipeline.config import ScreeningConfig
 from pipeline.directions.differences import editable_positions, image_styles, sum_differences
+from pipeline.directions.screening import Round, ScreeningRule
 from pipeline.directions.slopes import Slopes
 from pipeline.directions.statistics import Statistics
 from pipeline.errors import PromptError
@@ -170,3 +171,29 @@ def test_screening_killed_at_any_write_ends_in_the_same_table(
         assert len(measured) == shards - len(done)
         path = "screened_directions/part-00000.parquet"
         assert store.read_bytes(path) == whole.read_bytes(path)
+
+
+def test_channels_of_one_control_are_measured_together_and_share_its_direction(
+    tiny_pack: Pack, run_store: Store, statistics: Statistics, monkeypatch: pytest.MonkeyPatch
+):
+    positions = editable_positions(tiny_pack.generator.space)
+    group, sign = torch.arange(len(positions)), torch.ones(len(positions))
+    group[4], sign[4] = 1, -1.0  # channel 4 moves against channel 1
+    group = torch.unique(group, return_inverse=True)[1]
+    monkeypatch.setattr(stage, "find_groups_at", lambda pack, at: ChannelGroups(group, sign))
+    config = CONFIG.model_copy(update={"by_control": True, "num_images": 2, "renders_per_prompt": 400})
+    rule = ScreeningRule(num_images=2, rounds=(Round(100, 2, False),))
+    screening = Screening(config, run_store, tiny_pack, prompts=PROMPTS, statistics=statistics)
+    screening.rule = rule
+    run_all(screening)
+    table = directions_of(run_store)
+    styles = image_styles(tiny_pack.generator, range(config.first_seed, config.first_seed + 2), psi=config.psi)
+    move = torch.zeros_like(styles[0])
+    move[positions[1]] = config.step * statistics.std[positions[1]]
+    move[positions[4]] = -config.step * statistics.std[positions[4]]
+    with torch.no_grad():
+        plus, minus = (tiny_pack.clip.encode_images(tiny_pack.generator.render(styles + s * move)) for s in (1, -1))
+    expected = unit_vectors(unit_vectors(plus - minus).mean(dim=0))
+    torch.testing.assert_close(torch.tensor(table["direction"][1]), expected, **KEPT_ACTIVATIONS)
+    torch.testing.assert_close(torch.tensor(table["direction"][4]), -expected, **KEPT_ACTIVATIONS)
+    assert (table["status"][4], table["count"][4]) == ("ok", 2)
