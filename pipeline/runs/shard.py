@@ -1,8 +1,9 @@
 """What every stage shares: a shard is skipped when its receipt agrees, a stage is closed when all shards have one."""
 
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import accumulate, pairwise
 from typing import Any
 
@@ -16,6 +17,9 @@ from pipeline.errors import MissingInputError, SetAsideError
 from pipeline.machine.precision import held_precision
 from pipeline.packs.pack import Pack
 from storage import Store
+
+READERS = 8  # tables read at a time where all are read one after the other
+READ_AHEAD = 64
 
 # which command makes an artifact, for messages
 MADE_BY = {
@@ -240,8 +244,11 @@ class Input:
         return storage.read_tables(self.store, _in_folder(paths, folder or self.stage), columns=columns)
 
     def shard_tables(self, columns: list[str] | None = None) -> Iterator[pa.Table]:
-        """Table after table, for what is summed up: a large run's rows fit no memory."""
-        return (self.shard_table(shard, columns=columns) for shard in self.present)
+        """Table after table, for what is summed up: a large run's rows fit no memory. A few are read ahead."""
+        shards = self.present
+        with ThreadPoolExecutor(READERS) as pool:
+            for start in range(0, len(shards), READ_AHEAD):
+                yield from pool.map(partial(self.shard_table, columns=columns), shards[start : start + READ_AHEAD])
 
     def has(self, folder: str) -> bool:
         """Whether the stage wrote a table of that name too."""

@@ -1,7 +1,6 @@
 """Rendered datasets: every latent's original and its edits, as labelled PNG images in Parquet."""
 
 import json
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -287,7 +286,7 @@ def render_beside(generator: Generator, config: DatasetConfig, batches: Iterable
         return _rows(batch, (render() for render in renders))
 
     drawn = ((batch, limit.run(draw, batch.styles.unbind())) for batch in batches)
-    threads = max(1, (os.cpu_count() or 1) - 1)  # one drives the device
+    threads = max(1, torch.get_num_threads() - 1)  # one drives the device; other processes have cores of their own
     return finish_beside(encode, drawn, threads=threads, ahead=2 * threads)
 
 
