@@ -23,7 +23,7 @@ from rich.table import Table
 
 from benchmarks.bench import RESULTS, cpu_name
 
-SIZES = ("25x10", "50x5", "50x10", "50x20", "100x10", "200x10")
+SIZES = ("20x5", "40x5", "40x10", "80x5", "160x5")
 HAIR = ("", "a mohawk", "an afro", "long hair", "a hat", "a turban", "a beanie", "a bun", "short hair", "a hijab")
 FACES = ("a face", "an old face", "a smiling face", "an angry face", "a sad face")
 WORN = ("", "glasses", "sunglasses", "a beard", "a moustache")
@@ -119,6 +119,20 @@ def in_line(rows: Sequence[Row]) -> str:
     )
 
 
+def write(rows: Sequence[Row], where: str) -> None:
+    """The rows so far, as a page and as JSON."""
+    lines = ["# Whole runs at growing sizes", "", f"{where}.", "", "| " + " | ".join(HEADER) + " |"]
+    lines += ["|" + " --- |" * len(HEADER)] + ["| " + " | ".join(row.cells) + " |" for row in rows]
+    lines += [
+        "",
+        f"{in_line(rows)}." if len(rows) > 3 else "",
+        "",
+        "Written by `python -m benchmarks.bench_growth --write`.",
+    ]
+    (RESULTS / "results_growth.md").write_text("\n".join(lines) + "\n")
+    (RESULTS / "results_growth.json").write_text(json.dumps([asdict(row) for row in rows], indent=2) + "\n")
+
+
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -126,28 +140,25 @@ def main() -> None:
     parser.add_argument("--run", type=Path, help="folder to keep the runs in (default: a temporary one)")
     parser.add_argument("--write", action="store_true", help="write results_growth.md and .json beside this file")
     options = parser.parse_args()
-    console, rows = Console(), []
+    where = f"{cpu_name()}; {os.environ.get('OMP_NUM_THREADS', os.cpu_count())} threads; pack peeps, global directions"
+    rows: list[Row] = []
     with tempfile.TemporaryDirectory() as temporary:
         folder = options.run or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
         for size in options.sizes:
             num_prompts, num_latents = map(int, size.split("x"))
             rows.append(measure(num_prompts, num_latents, folder))
-            console.print(" ".join(rows[-1].cells), highlight=False)
-    fit = in_line(rows) if len(rows) > 3 else ""
-    where = f"{cpu_name()}; {os.environ.get('OMP_NUM_THREADS', os.cpu_count())} threads; pack peeps, global directions"
-    table = Table(title="Whole runs at growing sizes", caption=f"{where}. {fit}")
+            print(" ".join(rows[-1].cells), flush=True)
+            if options.write:
+                write(rows, where)
+    table = Table(title="Whole runs at growing sizes", caption=where)
     for title in HEADER:
         table.add_column(title, justify="right")
     for row in rows:
         table.add_row(*row.cells)
-    console.print(table)
-    if options.write:
-        lines = ["# Whole runs at growing sizes", "", f"{where}.", "", "| " + " | ".join(HEADER) + " |"]
-        lines += ["|" + " --- |" * len(HEADER)] + ["| " + " | ".join(row.cells) + " |" for row in rows]
-        lines += ["", f"{fit}.", "", "Written by `python -m benchmarks.bench_growth --write`."]
-        (RESULTS / "results_growth.md").write_text("\n".join(lines) + "\n")
-        (RESULTS / "results_growth.json").write_text(json.dumps([asdict(row) for row in rows], indent=2) + "\n")
+    Console().print(table)
+    if len(rows) > 3:
+        print(in_line(rows))
 
 
 if __name__ == "__main__":
