@@ -122,4 +122,4 @@ def _encoded(
 @lru_cache(maxsize=8)
 def _subset_counts(labels: Input) -> list[Counter[str]]:
     """Rows of every subset in each shard of the labels; read once per process, for all parts."""
-    return [Counter(labels.shard_table(shard)[SUBSET].to_pylist()) for shard in range(labels.num_shards)]
+    return [Counter(table[SUBSET].to_pylist()) for table in labels.shard_tables([SUBSET])]
