@@ -2,11 +2,12 @@
 
 import base64
 import io
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, cast
 from uuid import UUID
 
 from prefect.artifacts import (
+    create_image_artifact,
     create_markdown_artifact,
     create_progress_artifact,
     create_table_artifact,
@@ -84,21 +85,50 @@ def publish_report(run: str) -> None:
         for row in read_table(store, SUMMARY_FILE).to_pylist()
     ]
     create_table_artifact(key="summary", table=rows, description=f"Edits of {store.uri}, a row per prompt and strength")
-    picture = _jpeg(store.read_bytes(CONTACT_SHEET))
+    picture = _jpeg_url(store.read_bytes(CONTACT_SHEET))
     create_markdown_artifact(
         key="contact-sheet",
-        markdown=f"![contact sheet](data:image/jpeg;base64,{picture})\n\nDataset: `{store.uri}/dataset`\n\n"
+        markdown=f"![contact sheet]({picture})\n\nDataset: `{store.uri}/dataset`\n\n"
         f"Sheet in full: `{store.uri}/{CONTACT_SHEET}`\n\nGallery: `{store.uri}/gallery/index.html`",
         description="Originals on the left, one edit per column",
     )
 
 
-def _jpeg(png: bytes) -> str:
-    """A picture, made smaller where it is large, as base64 of a JPEG."""
+def publish_comparison(run: str) -> None:
+    """Leave the comparison of methods of a run as artifacts of the current flow run: table, text and pictures.
+
+    Args:
+        run: the run's folder.
+    """
+    from flows.summary import comparison_rows
+    from pipeline.stages.comparison import HIT_KEPT, PICTURES, TEXT
+    from storage import Store
+
+    store = Store(run)
+    create_table_artifact(
+        key="comparison", table=comparison_rows(run), description=f"Methods compared in {store.uri}, by class"
+    )
+    create_markdown_artifact(
+        key="comparison-text", markdown=store.read_bytes(TEXT).decode(), description="The comparison, prompt by prompt"
+    )
+    pictures = {
+        "comparison-pictures": (PICTURES, "The first prompt of every class, originals on the left"),
+        "comparison-plot": (HIT_KEPT, "Target reached against what is kept"),
+    }
+    for key, (name, about) in pictures.items():
+        if store.exists(name):  # no plot without matplotlib
+            create_image_artifact(key=key, image_url=_jpeg_url(store.read_bytes(name)), description=about)
+
+
+PUBLISHERS: dict[str, Callable[[str], None]] = {"report": publish_report, "compare-methods": publish_comparison}
+
+
+def _jpeg_url(png: bytes) -> str:
+    """A picture, made smaller where it is large, as a data URL of a JPEG: the UI needs no way to where it lies."""
     from PIL import Image
 
     image = Image.open(io.BytesIO(png)).convert("RGB")
     image.thumbnail((SHEET_SIDE, SHEET_SIDE))
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=JPEG_QUALITY)
-    return base64.b64encode(buffer.getvalue()).decode("ascii")
+    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"

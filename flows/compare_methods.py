@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
@@ -20,6 +20,7 @@ from flows.render_dataset import render_dataset
 from flows.sample_latents import sample_latents
 from flows.score_edits import JUDGE, score_edits
 from flows.shards import run_stage
+from flows.summary import SECONDS
 from flows.tedigan_latents import tedigan_latents
 from flows.train_mappers import train_mappers
 from pipeline.config import (
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
     from storage import Store
 
 TRAINING_SEED = 3_000_000  # of the first latent that mappers are trained on
-SECONDS = "comparison_seconds.json"
 METHODS = Parameter(
     "methods",
     Annotated[str, Field(min_length=1)],
@@ -99,8 +99,8 @@ def compare_methods(request: Request) -> dict[str, Any]:
 
     Writes RUN/comparison.md with the tables as Parquet, plots and a picture grid beside it; the methods' own runs are
     RUN/methods/METHOD. Finished shards are kept: a run that was stopped goes on, and a longer one may be planned. The
-    seconds of each method stand apart, in comparison_seconds.json, because they differ from run to run. Plots need
-    matplotlib: pip install 'styleclip-pipeline[plots]'.
+    seconds of each method, to find its edits and to draw and score them, stand apart, in comparison_seconds.json,
+    because they differ from run to run. Plots need matplotlib: pip install 'styleclip-pipeline[plots]'.
     """
     pack = request.job().open_pack()
     prompts = load_prompts(request["prompts"], neutral=pack.description.neutral)
@@ -111,17 +111,12 @@ def compare_methods(request: Request) -> dict[str, Any]:
     if "mapper" in methods:
         training = {**where, "run": _training(request)}
         sample_latents(**training, num_latents=request["mapper_latents"], first_seed=TRAINING_SEED, psi=request["psi"])
-    seconds, missing = {}, []
-    for method in methods:
-        start = time.perf_counter()
-        made = _run_method(method, request, prompts, pack)
-        missing += [one for closed in made for one in closed["missing"]]
-        if any(closed["shards_skipped"] < closed["shards"] for closed in made):
-            seconds[method] = time.perf_counter() - start
+    missing = [
+        one for method in methods for made in _run_method(method, request, prompts, pack) for one in made["missing"]
+    ]
     config = request.config(ComparisonConfig)
     job = request.job(config, prompts=prompts, methods=methods)
     closed = run_stage(open_comparison, job)
-    _note_seconds(job.store, seconds)
     _say_plots()
     return closed | {"missing": missing}
 
@@ -153,10 +148,8 @@ def prompts_of(method: "Method", prompts: "Sequence[Prompt]", doses: Sequence[fl
     return [{k: v for k, v in prompt.row().items() if k not in unread} | changed for prompt in prompts]
 
 
-def _run_method(
-    method: "Method", request: Request, prompts: "Sequence[Prompt]", pack: "Pack"
-) -> list[Mapping[str, Any]]:
-    """One method from prompts to scores, in a run of its own."""
+def _run_method(method: "Method", request: Request, prompts: "Sequence[Prompt]", pack: "Pack") -> list[dict[str, Any]]:
+    """One method from prompts to scores, in a run of its own; what each step came to."""
     run = request["run"].rstrip("/")
     where = {**request.where, "run": f"{run}/methods/{method}"}
     rows = prompts_of(method, prompts, request["doses"], strength=pack.description.strength)
@@ -179,21 +172,32 @@ def _run_method(
             pairs_per_shard=request["pairs_per_shard"],
         ),
     }
-    ENGINE.get().log.info("compare-methods: %s", method)
-    return [
-        find[method](),
-        edit_latents(rows, **where, inputs=run),
-        render_dataset(**where, inputs=run),
-        score_edits(**where, judge=request["judge"], judging_samples=request["judging_samples"]),
+    drawing: list[Callable[[], dict[str, Any]]] = [
+        lambda: edit_latents(rows, **where, inputs=run),
+        lambda: render_dataset(**where, inputs=run),
+        lambda: score_edits(**where, judge=request["judge"], judging_samples=request["judging_samples"]),
     ]
+    ENGINE.get().log.info("compare-methods: %s", method)
+    store = request.job().store
+    return [_timed(store, method, "edits", find[method]), *(_timed(store, method, "images", step) for step in drawing)]
 
 
-def _note_seconds(store: "Store", seconds: Mapping[str, float]) -> None:
-    """Keep the longest time of each method: a rerun that had nothing to do says nothing of its cost."""
-    known = json.loads(store.read_bytes(SECONDS)) if store.exists(SECONDS) else {}
-    longest = known | {method: round(max(spent, known.get(method, 0.0)), 1) for method, spent in seconds.items()}
-    if longest != known:
-        store.write_bytes(SECONDS, (json.dumps(longest, indent=2) + "\n").encode())
+def _timed(store: "Store", method: str, part: str, step: "Callable[[], dict[str, Any]]") -> dict[str, Any]:
+    """Run a step and add its seconds to what the method took before; one that finds all done says nothing of its cost.
+
+    A step that fails or is stopped took time too: its finished shards are not made again.
+    """
+    start, closed = time.perf_counter(), None
+    try:
+        closed = step()
+        return closed
+    finally:
+        if closed is None or closed["shards_skipped"] < closed["shards"]:
+            known = json.loads(store.read_bytes(SECONDS)) if store.exists(SECONDS) else {}
+            of_method = known.get(method, {})
+            spent = round(of_method.get(part, 0.0) + time.perf_counter() - start, 1)
+            found = known | {method: of_method | {part: spent}}
+            store.write_bytes(SECONDS, (json.dumps(found, indent=2) + "\n").encode())
 
 
 def _say_plots() -> None:

@@ -19,7 +19,7 @@ from prefect.states import Completed, Failed
 from prefect.task_runners import ThreadPoolTaskRunner
 from prefect.utilities.callables import parameter_schema
 
-from flows.artifacts import Meter, publish_report, publish_stage
+from flows.artifacts import PUBLISHERS, Meter, publish_stage
 from flows.cli import load_commands
 from flows.commands import Command, Request, fill_places
 from flows.engine import ENGINE, Log
@@ -167,8 +167,8 @@ def as_flow(command: Command) -> CommandFlow:
         finally:
             ENGINE.reset(token)
         publish_stage(result)
-        if command.name == "report":
-            publish_report(request["run"])
+        if command.name in PUBLISHERS:
+            PUBLISHERS[command.name](request["run"])
         if result.get("missing"):
             return _short_of(result, of_a_run=of_a_run)
         return result

@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 GALLERY = "gallery/index.html"
+SECONDS = "comparison_seconds.json"  # method to seconds for its edits and for their images, beside a comparison
 
 
 def print_summary(run: str, console: Console) -> None:
@@ -73,20 +74,40 @@ def print_reachability(rows: Sequence[Mapping[str, Any]], console: Console, *, a
     console.print(table)
 
 
-def print_comparison(run: str, console: Console) -> None:
-    """Print the comparison of a run's methods by class, and where the rest is."""
-    from pipeline.stages.comparison import CLASSES, TEXT
+def comparison_rows(run: str) -> list[dict[str, Any]]:
+    """The comparison of a run's methods by class as a table shows it: cells as text, without what nobody could see.
+
+    Renders are of one prompt and all latents; seconds are of the method's whole list, on the machine it ran on: to find
+    the edits, and to draw and score them at every strength.
+    """
+    from pipeline.scoring.comparison_text import interval, share, whole
+    from pipeline.stages.comparison import CLASSES
     from storage import Store, read_table
 
     store = Store(run)
-    table = Table(title_justify="left")
-    for heading in ("class", "method", "prompts", "latents", "target reached", "95 %", "others kept"):
-        table.add_column(heading, justify="left" if heading in ("class", "method") else "right")
+    seconds = json.loads(store.read_bytes(SECONDS)) if store.exists(SECONDS) else {}
+    found = []
     for row in read_table(store, CLASSES).to_pylist():
-        low, high = row["hit_at_kept_low"], row["hit_at_kept_high"]
-        shares = ("-" if x is None else f"{x:.0%}" for x in (row["hit_at_kept"], row["kept"]))
-        hit, kept = shares
-        ends = "-" if low is None or high is None else f"{low:.0%} to {high:.0%}"
-        table.add_row(str(row["class"]), row["method"], str(row["prompts"]), str(row["latents"]), hit, ends, kept)
+        spent = seconds.get(row["method"], {})
+        cells = {name: str(row[name]) for name in ("class", "method", "prompts", "latents")}
+        cells |= {"target reached": share(row["hit_at_kept"]), "95 %": interval(row)}
+        cells |= {"others kept": share(row["kept"])} if "kept" in row else {}
+        cells |= {"renders a prompt": whole(row["renders"])}
+        cells |= {"s to find": whole(spent.get("edits")), "s to draw": whole(spent.get("images"))}
+        found.append(cells)
+    return found
+
+
+def print_comparison(run: str, console: Console) -> None:
+    """Print the comparison of a run's methods by class, and where the rest is."""
+    from pipeline.stages.comparison import TEXT
+    from storage import Store
+
+    rows = comparison_rows(run)
+    table = Table(title_justify="left")
+    for heading in rows[0]:
+        table.add_column(heading, justify="left" if heading in ("class", "method") else "right")
+    for row in rows:
+        table.add_row(*row.values())
     console.print(table)
-    console.print(f"tables, plots and pictures: {store.uri}/{TEXT} and beside it", soft_wrap=True)
+    console.print(f"tables, plots and pictures: {Store(run).uri}/{TEXT} and beside it", soft_wrap=True)

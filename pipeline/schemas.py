@@ -5,7 +5,7 @@ flattened and its shape stands in the schema's metadata. The first columns are t
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -607,16 +607,35 @@ COMPARISON_CLASSES = Artifact(
         Column("hit_at_kept_low", FLOAT, "Lower end of its 95 % bootstrap interval over latents."),
         Column("hit_at_kept_high", FLOAT, "Upper end."),
         Column("kept", FLOAT, "Mean share of the other attributes that stayed."),
+        Column("renders", FLOAT, "Mean renders behind a prompt's edits of all latents, before the first is drawn."),
     ),
 )
 
+_OF_SCORES = {  # columns of the comparison that a column of the scores is behind
+    "kept": ("kept", "kept_low", "kept_high", "matched_kept"),
+    "outside_change": ("outside_change",),
+    "identity_similarity": ("identity", "matched_identity"),
+    "judge_gain": ("judge_gain",),
+}
 
-def curves_artifact(attributes: Sequence[str]) -> Artifact:
-    """The dose-response curves with a column for every attribute of the oracle."""
-    changed = [
+
+def comparison_artifacts(scores: Collection[str], attributes: Sequence[str]) -> tuple[Artifact, Artifact, Artifact]:
+    """The tables of a comparison, its classes and its dose-response curves with the columns that the scores can fill.
+
+    Args:
+        scores: columns of the scores artifact.
+        attributes: of the oracle; each has a column in the curves.
+    """
+    gone = {name for column, names in _OF_SCORES.items() if column not in scores for name in names}
+    changed = tuple(
         Column(f"changed_{a}", FLOAT, f"Share of the edits that changed {a}, where it can be seen.") for a in attributes
-    ]
-    return Artifact(COMPARISON_CURVES.name, (*COMPARISON_CURVES.columns, *changed))
+    )
+
+    def seen(artifact: Artifact) -> Artifact:
+        return Artifact(artifact.name, tuple(c for c in artifact.columns if c.name not in gone))
+
+    curves = seen(COMPARISON_CURVES)
+    return seen(COMPARISON), seen(COMPARISON_CLASSES), Artifact(curves.name, (*curves.columns, *changed))
 
 
 ARTIFACTS = (

@@ -111,9 +111,11 @@ def group_doses(doses: Sequence[Dose]) -> dict[tuple[str, str], list[Dose]]:
 def best_keeping(doses: Sequence[Dose], *, kept: float = KEPT) -> Dose | None:
     """The dose of the most hits among those that keep a share of the rest; the weakest of equals.
 
-    Doses without judged latents are passed over. None where no dose keeps so much.
+    Doses without judged latents are passed over. None where no dose keeps so much. Where nobody can tell what is kept,
+    which takes an oracle, every dose will do.
     """
-    fits = [d for d in doses if (mean_of(d.kept) or 0.0) >= kept and mean_of(d.hit) is not None]
+    known = [(dose, mean_of(dose.kept)) for dose in doses if mean_of(dose.hit) is not None]
+    fits = [dose for dose, share in known if share is None or share >= kept]
     return max(fits, key=lambda d: (mean_of(d.hit) or 0.0, -abs(d.strength))) if fits else None
 
 

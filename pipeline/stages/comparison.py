@@ -17,9 +17,10 @@ from pipeline.packs.pack import Pack
 from pipeline.prompts import ORIGINAL, Method, Prompt
 from pipeline.rows import ImageRow, rows_of
 from pipeline.runs.shard import Input, Made, ShardReport, find_optional_input, run_shard, stage_hash
-from pipeline.schemas import COMPARISON, COMPARISON_CLASSES, Artifact, curves_artifact
+from pipeline.schemas import COMPARISON, Artifact, comparison_artifacts
 from pipeline.scoring import plots
 from pipeline.scoring.comparison import Dose, class_rows, dose_row, method_rows
+from pipeline.scoring.comparison_text import comparison_text
 from pipeline.scoring.networks import compute_embeddings
 from pipeline.scoring.statistics import over_latents
 from storage import Store
@@ -28,7 +29,6 @@ STAGE = COMPARISON.name
 TABLE, CLASSES, CURVES = "comparison.parquet", "comparison_classes.parquet", "comparison_curves.parquet"
 TEXT, PICTURES = "comparison.md", "comparison_pictures.png"
 HIT_KEPT, DOSES, COST = "comparison_hit_kept.png", "comparison_doses.png", "comparison_cost.png"
-BASELINE: Method = "tedigan"
 Row = dict[str, Any]
 
 
@@ -58,26 +58,53 @@ def run_comparison(
         doses, unedited, grids = load_doses(config, pack, prompts, methods)
         curves = [dose_row(dose, unedited) for dose in doses]
         table = method_rows(doses, kept=config.kept)
-        for row in table:
-            row["renders"] = count_renders(next(m for m in methods if m.method == row["method"]), len(prompts))
         classes = class_rows(doses, kept=config.kept)
+        renders = {m.method: count_renders(m, len(prompts)) for m in methods}
+        for row in (*table, *classes):
+            row["renders"] = renders[row["method"]]
         oracle = pack.description.oracle
-        curves_table = curves_artifact(() if oracle is None else tuple(oracle.attributes))
+        attributes = () if oracle is None else tuple(oracle.attributes)
+        artifacts = comparison_artifacts(scored_columns(methods), attributes)
+        columns = {column.name for artifact in artifacts for column in artifact.columns}
+        text = comparison_text(
+            table, classes, kept=config.kept, columns=columns, missing=missing_columns(pack, methods)
+        )
+        tables = zip((TABLE, CLASSES, CURVES), artifacts, (table, classes, curves), strict=True)
         files = {
-            TABLE: _parquet(COMPARISON, table),
-            CLASSES: _parquet(COMPARISON_CLASSES, classes),
-            CURVES: _parquet(curves_table, curves),
-            TEXT: comparison_text(table, classes, kept=config.kept).encode(),
+            **{name: _parquet(artifact, rows) for name, artifact, rows in tables},
+            TEXT: text.encode(),
             PICTURES: storage.encode_png(draw_pictures(config, prompts, table, grids)),
         }
         if plots.can_plot():
-            files[HIT_KEPT] = plots.plot_hit_against_kept(table, kept=config.kept)
+            if "kept" in columns:
+                files[HIT_KEPT] = plots.plot_hit_against_kept(table, kept=config.kept)
             files[DOSES] = plots.plot_dose_response(curves)
             files[COST] = plots.plot_cost_against_quality(table)
         return Made(files, rows=len(table))
 
     config_hash = comparison_hash(config, pack, prompts, methods)
     return run_shard(store, STAGE, 0, config_hash=config_hash, pack=pack, make=make)
+
+
+def scored_columns(methods: Sequence[Compared]) -> set[str]:
+    """Columns that the scores of every method have."""
+    return set.intersection(*(set(m.scores.table().column_names) for m in methods))
+
+
+def missing_columns(pack: Pack, methods: Sequence[Compared]) -> list[str]:
+    """Which networks the comparison goes without, and which columns with them, one line each."""
+    about, columns = pack.description, scored_columns(methods)
+    found = []
+    if "identity_similarity" not in columns:
+        found.append(f"identity, because pack {about.name!r} has no identity network")
+    if "kept" not in columns:
+        found.append(
+            f"what is kept and what changed outside the target, because pack {about.name!r} has no oracle; whether a "
+            "target is reached says the judge or, without one, the CLIP that guided"
+        )
+    if "judge_gain" not in columns:
+        found.append("the judge's gain, because no judge was named (--judge)")
+    return found
 
 
 def _parquet(artifact: Artifact, rows: Sequence[Row]) -> bytes:
@@ -164,64 +191,6 @@ def count_renders(compared: Compared, num_prompts: int) -> float | None:
     if screened is None:
         return 0.0
     return 2.0 * sum(screened.table(["count"])["count"].to_pylist()) / num_prompts
-
-
-def comparison_text(table: Sequence[Mapping[str, Any]], classes: Sequence[Mapping[str, Any]], *, kept: float) -> str:
-    """The comparison as Markdown: who beats the baseline, per class, per prompt."""
-    lines = ["# Comparison of methods", "", *_sentences(classes, kept), ""]
-    lines += ["| class | method | prompts | judged | target reached | 95 % | others kept |", "|---" * 7 + "|"]
-    lines += [
-        f"| {r['class']} | {r['method']} | {r['prompts']} | {r['judged']} | {_share(r['hit_at_kept'])} | "
-        f"{_interval(r)} | {_share(r['kept'])} |"
-        for r in classes
-    ]
-    head = ("prompt", "class", "method", "judged", "strength", "target reached", "95 %", "kept", "identity")
-    head = (*head, "at equal change: reached", "kept", "renders")
-    lines += ["", f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
-    for r in table:
-        strength = "none keeps it" if r["strength"] is None else f"{r['strength']:g}"
-        cells = (
-            r["prompt"],
-            r["class"],
-            r["method"],
-            str(r["judged"]),
-            strength,
-            _share(r["hit_at_kept"]),
-            _interval(r),
-        )
-        cells = (*cells, _share(r["kept"]), _number(r["identity"]), _share(r["matched_hit"]), _share(r["matched_kept"]))
-        lines.append(f"| {' | '.join(map(str, (*cells, '-' if r['renders'] is None else round(r['renders']))))} |")
-    return "\n".join(lines) + "\n"
-
-
-def _sentences(classes: Sequence[Mapping[str, Any]], kept: float) -> list[str]:
-    """Whether each method beats the baseline, and the order of the methods, in words."""
-    lines = [
-        f"Target reached at the best strength that keeps {kept:.0%} of the other attributes, mean over latents.",
-        "",
-    ]
-    for kind in dict.fromkeys(row["class"] for row in classes):
-        part = {row["method"]: row["hit_at_kept"] or 0.0 for row in classes if row["class"] == kind}
-        order = sorted(part, key=lambda method: -part[method])
-        line = f"- {kind}: " + ", ".join(f"{method} {part[method]:.0%}" for method in order) + "."
-        if BASELINE in part:
-            behind = [method for method in part if method != BASELINE and part[method] <= part[BASELINE]]
-            line += f" Not ahead of {BASELINE}: {', '.join(behind)}." if behind else f" All are ahead of {BASELINE}."
-        lines.append(line)
-    return lines
-
-
-def _share(value: float | None) -> str:
-    return "-" if value is None else f"{value:.0%}"
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.2f}"
-
-
-def _interval(row: Mapping[str, Any]) -> str:
-    low, high = row["hit_at_kept_low"], row["hit_at_kept_high"]
-    return "-" if low is None or high is None else f"{low:.0%} to {high:.0%}"
 
 
 def draw_pictures(
