@@ -88,9 +88,9 @@ def images_of_split(folder: str, split: str) -> set[str]:
 def biased_rows(faces: Faces, bias: float, dice: np.random.Generator) -> np.ndarray:
     """As many rows as can be had in which glasses and hair agree in a share ``bias``, half of them with glasses."""
     cells = {(g, h): np.flatnonzero((faces.glasses == g) & (faces.long == h)) for g in (0, 1) for h in (0, 1)}
-    most = int(min(len(cells[g, h]) / (bias if g == h else 1 - bias) for g, h in cells))
-    counts = {(g, h): round(most * (bias if g == h else 1 - bias)) for g, h in cells}
-    chosen = [dice.permutation(rows)[: max(counts[cell], 1)] for cell, rows in cells.items()]
+    shares = {(g, h): bias if g == h else 1 - bias for g, h in cells}
+    most = min(len(rows) / shares[cell] for cell, rows in cells.items() if shares[cell] > 0)
+    chosen = [dice.permutation(rows)[: round(most * shares[cell])] for cell, rows in cells.items()]
     return np.concatenate(chosen)
 
 
