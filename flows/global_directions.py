@@ -104,7 +104,7 @@ def global_directions(request: Request) -> dict[str, Any]:
     rule = request["rule"] or _usual_rule(
         pack, measured=screened and mode == "screened", reference=request["reference"]
     )
-    lowering = 1.0 if request["reference"] else pack.description.settings.get("global", {}).get("lowering", 1.0)
+    lowering = None if request["reference"] else pack.description.settings.get("global", {}).get("lowering")
     config = request.config(StyleDirectionsConfig, stage="style_directions", rule=rule, lowering=lowering)
     if screened:
         _screen(request, config, prompts)

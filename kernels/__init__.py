@@ -18,6 +18,7 @@ from kernels.channel_relevance import (
     weigh_by_effect,
 )
 from kernels.direction_sums import DirectionSums
+from kernels.exclusive_channels import exclusive_channels
 from kernels.impl import Impl, check_impl
 from kernels.matching_pursuit import matching_pursuit
 from kernels.modulated_conv2d import modulated_conv2d, moved_modulated_conv2d
@@ -45,6 +46,7 @@ __all__ = [
     "check_impl",
     "correlated_channels",
     "count_channels",
+    "exclusive_channels",
     "matching_pursuit",
     "modulated_conv2d",
     "moved_modulated_conv2d",

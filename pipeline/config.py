@@ -289,11 +289,12 @@ class StyleDirectionsConfig(StageConfig):
         "times its agreement across images, the mean relevance; effect: relevance times the fourth root of its effect. "
         "pursuit: the few that together make the text direction, as many as it takes; for several wishes at once.",
     )
-    lowering: float = Field(
-        default=1.0,
+    lowering: float | None = Field(
+        default=None,
         gt=0,
         le=1,
-        description="Rule pursuit: how far channels are moved against their direction, as a share of along it.",
+        description="Rule pursuit: how far channels are moved against their direction, as a share of along it; none "
+        "goes by how much of the text they make up.",
         json_schema_extra=NOT_A_PARAMETER,
     )
     templates: Templates = "imagenet_79"

@@ -266,6 +266,11 @@ STYLE_DIRECTIONS = Artifact(
         Column("channel", INT32, "Channel of the layer."),
         Column("value", FLOAT, "Move of the raw style at strength 1: normalised relevance times standard deviation."),
         Column("relevance", FLOAT, "Cosine of channel direction and text direction, -1 to 1."),
+        Column(
+            "limit",
+            FLOAT,
+            "A channel that is lowered moves at most twice as far as its raw style is away from here; null: no bound.",
+        ),
     ),
 )
 

@@ -1,6 +1,6 @@
 """A prompt's style direction: which channels of the table it moves, and how far each (StyleCLIP section 6)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -8,23 +8,14 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from kernels import (
-    ChannelGroups,
-    matching_pursuit,
-    normalize_relevance,
-    relevance,
-    select_channels,
-    threshold_for_count,
-    unit_vectors,
-)
+from kernels import normalize_relevance, relevance, select_channels, threshold_for_count
 from pipeline.config import SelectionRule
+from pipeline.directions.groups import Controls
+from pipeline.directions.pursuit import MAX_CHOSEN, pursue
 from pipeline.directions.score import channel_score
 from pipeline.directions.table import ChannelTable
 
 Guard = Literal["error", "zeros"]
-# Of pursuit; docs/decisions/2026-11-27-pursuit.md has the study.
-SMALLEST_GAIN = 0.06  # of what the first channel explains
-MAX_CHOSEN = 32
 
 
 @dataclass(frozen=True)
@@ -37,6 +28,7 @@ class StyleDirection:
         value: move of the raw style at strength 1.
         threshold: smallest absolute relevance kept.
         max_relevance: largest absolute relevance of all channels.
+        limit: raw style towards which a lowered channel moves, at most twice as far as it is away; NaN: no bound.
     """
 
     rows: np.ndarray
@@ -44,6 +36,7 @@ class StyleDirection:
     value: np.ndarray
     threshold: float
     max_relevance: float
+    limit: np.ndarray
 
 
 def compute_style_direction(
@@ -54,8 +47,8 @@ def compute_style_direction(
     num_channels: int | None = 20,
     rule: SelectionRule = "paper",
     guard: Guard = "error",
-    groups: ChannelGroups | None = None,
-    lowering: float = 1.0,
+    controls: Controls | None = None,
+    lowering: float | None = None,
 ) -> StyleDirection:
     """``ds_c = S_c sigma_c / max|S|`` of the kept; the paper's score S is R_c = <direction_c, text_direction>.
 
@@ -65,12 +58,12 @@ def compute_style_direction(
         relevance_threshold: the paper's beta, keeps ``|R_c| >= beta``; None keeps the ``num_channels`` of largest
             ``|S_c|`` and, by the paper's rule, every channel that ties with the last of them.
         num_channels: used where no threshold is given. Pursuit finds the number; there it is the most that are taken
-            (a group counts once), and None sets no bound.
-        rule: see ``channel_score``; ``pursuit`` is no score of single channels but ``matching_pursuit`` among those
-            that pass the threshold, with S its coefficients.
-        groups: for pursuit, channels that are one control and move together; None takes each by itself.
-        lowering: for pursuit, how far a negative coefficient moves its channels, as a share of a positive one: taking
-            something away may need less than putting it on, and more would leave the range that the generator knows.
+            (a control counts once), and None sets no bound.
+        rule: see ``channel_score``; ``pursuit`` is no score of single channels but ``pursue`` among those that pass
+            the threshold, with S its coefficients.
+        controls: for pursuit, channels that move together, and how far they go; None takes each by itself.
+        lowering: for pursuit, how far channels are moved against their direction, as a share of along it: taking
+            something away may need less than putting it on. None goes by the coefficient.
         guard: what comes of a threshold that no channel reaches: an error, or with ``zeros`` a direction without
             channels, which moves nothing. (The published code divides by zero there.)
     Raises:
@@ -78,7 +71,7 @@ def compute_style_direction(
     """
     found = relevance(channels.direction, text_direction)
     if rule == "pursuit":
-        return _pursue(channels, text_direction, found, relevance_threshold, num_channels, guard, groups, lowering)
+        return _pursue(channels, text_direction, found, relevance_threshold, num_channels, guard, controls, lowering)
     score = channel_score(
         channels.direction, text_direction, rule=rule, agreement=channels.agreement, effect=channels.effect
     )
@@ -98,26 +91,20 @@ def _pursue(
     relevance_threshold: float | None,
     num_channels: int | None,
     guard: Guard,
-    groups: ChannelGroups | None,
-    lowering: float,
+    controls: Controls | None,
+    lowering: float | None,
 ) -> StyleDirection:
-    directions = channels.direction
+    usable = torch.ones_like(found)
     if relevance_threshold is not None:
         if guard == "zeros" and not bool((found.abs() >= relevance_threshold).any()):
             return _no_direction(found, relevance_threshold)
-        directions = directions * select_channels(found, relevance_threshold)[:, None]
-    limit = min(num_channels or MAX_CHOSEN, MAX_CHOSEN)
-    if groups is None:
-        atoms = directions
-    else:  # a control's direction is the sum of what its channels do, each as far as it does it
-        effect = directions if channels.effect is None else channels.effect * (directions != 0).any(dim=1)[:, None]
-        atoms = unit_vectors(groups.total(effect))
-    coefficients = matching_pursuit(atoms, text_direction, smallest_gain=SMALLEST_GAIN, max_chosen=limit)
-    coefficients = coefficients / coefficients.abs().max()
-    coefficients = torch.where(coefficients < 0, lowering * coefficients, coefficients)
-    if groups is not None:
-        coefficients = groups.spread(coefficients) * (directions != 0).any(dim=1)
-    return _direction(channels, found, coefficients, coefficients != 0, relevance_threshold, rescale=False)
+        usable = select_channels(found, relevance_threshold).to(found)
+    made = pursue(
+        channels, text_direction, usable=usable, max_chosen=num_channels, lowering=lowering, controls=controls
+    )
+    keep = made.coefficient != 0
+    direction = _direction(channels, found, made.coefficient, keep, relevance_threshold, rescale=False)
+    return replace(direction, limit=made.limit[keep].numpy())
 
 
 def _direction(
@@ -138,9 +125,10 @@ def _direction(
         value=value[rows].numpy(),
         threshold=smallest if relevance_threshold is None else relevance_threshold,
         max_relevance=float(found.abs().max()),
+        limit=np.full(len(rows), np.nan, np.float32),
     )
 
 
 def _no_direction(found: Float[Tensor, "c"], threshold: float) -> StyleDirection:
     none = np.zeros(0, np.float32)
-    return StyleDirection(none.astype(np.int64), none, none, threshold, float(found.abs().max()))
+    return StyleDirection(none.astype(np.int64), none, none, threshold, float(found.abs().max()), none)

@@ -15,6 +15,7 @@ from torch import Tensor
 
 import storage
 from pipeline.config import DatasetConfig, Precision, Rounding
+from pipeline.directions.style_move import StyleMove
 from pipeline.errors import MissingInputError, PipelineError
 from pipeline.inversion.photos import load_photos, paste_edits, with_photos
 from pipeline.machine.batch_size import Batches
@@ -46,14 +47,14 @@ class Edit:
         strength: as in edited_latents.
         space: space of ``vector``, w_plus or styles.
         vector: the edited latent, flat; None where ``offset`` is given.
-        offset: added ``strength`` times to the style vector, [s]; None where ``vector`` is given.
+        move: of the style vector, ``strength`` times; None where ``vector`` is given.
     """
 
     prompt: PromptRow
     strength: float
     space: str
     vector: np.ndarray | None
-    offset: Float[Tensor, "s"] | None
+    move: StyleMove | None
 
 
 @dataclass(frozen=True)
@@ -95,21 +96,23 @@ def compute_images(
 
 
 @lru_cache(maxsize=1)
-def load_offsets(directions: Input | None, space: StyleSpace) -> dict[str, Float[Tensor, "s"]]:
-    """prompt_id to its direction as an offset in StyleSpace; empty where the run has no global directions.
+def load_moves(directions: Input | None, space: StyleSpace) -> dict[str, StyleMove]:
+    """prompt_id to its direction as a move in StyleSpace; empty where the run has no global directions.
 
     Every shard of a dataset asks for the same: they are read once.
     """
-    offsets: dict[str, Tensor] = {}
+    moves: dict[str, StyleMove] = {}
     if directions is None:
-        return offsets
+        return moves
     for row in directions.table(["prompt_id", "status"], folder=PROMPTS.name).to_pylist():
         if row["status"] == "ok":  # without channels, by the switch ``guard``, it is a prompt that moves nothing
-            offsets[row["prompt_id"]] = torch.zeros(space.num_channels)
-    for row in directions.table(["prompt_id", "layer", "channel", "value"]).to_pylist():
-        offset = offsets[row["prompt_id"]]
-        offset[space.position(row["layer"], row["channel"])] = row["value"]
-    return offsets
+            moves[row["prompt_id"]] = StyleMove.none(space)
+    for row in directions.table().to_pylist():
+        move, position = moves[row["prompt_id"]], space.position(row["layer"], row["channel"])
+        move.offset[position] = row["value"]
+        if row.get("limit") is not None:  # directions of an older run have none
+            move.limit[position] = row["limit"]
+    return moves
 
 
 def _checked_directions(directions: Input | None, moved: pa.Table) -> Input | None:
@@ -177,14 +180,14 @@ def run_dataset_shard(
         bounds = shard_bounds(latents.rows, latents_per_shard(config, num_edits), shard)
         prompts = {row.prompt_id: row for row in rows_of(PromptRow, edited.shard_table(0, folder=EDITS_FOLDER))}
         moved = edited.slice_table(bounds.start * num_edits, bounds.stop * num_edits)
-        offsets = load_offsets(_checked_directions(directions, moved), pack.generator.space)
+        moves = load_moves(_checked_directions(directions, moved), pack.generator.space)
         edits: dict[str, list[Edit]] = {}
         lost = 0
         for row in rows_of(EditedLatentRow, moved):
             lost += row.status == "failed"
             if row.status == "ok":
-                offset = offsets[row.direction] if row.direction is not None else None
-                edit = Edit(prompts[row.edit_id], row.strength, row.space, row.vector, offset)
+                move = moves[row.direction] if row.direction is not None else None
+                edit = Edit(prompts[row.edit_id], row.strength, row.space, row.vector, move)
                 edits.setdefault(row.latent_id, []).append(edit)
         table = latents.slice_table(bounds.start, bounds.stop)
         finite = np.isfinite(storage.stack(table["w_plus"])).all(axis=1)
@@ -218,8 +221,8 @@ def run_dataset_shard(
 
 def compute_edited_style(generator: Generator, style: Float[Tensor, "s"], edit: Edit) -> Float[Tensor, "s"]:
     """The style vector to render: the source moved along a direction, or the edited latent itself."""
-    if edit.offset is not None:
-        return style + edit.strength * edit.offset.to(style)
+    if edit.move is not None:
+        return edit.move.moved(style, edit.strength)
     assert edit.vector is not None
     vector = torch.from_numpy(edit.vector.copy()).to(style)
     if edit.space == "styles":

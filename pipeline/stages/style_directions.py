@@ -2,14 +2,15 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pyarrow as pa
 import torch
 
 import storage
-from kernels import ChannelGroups, count_channels, relevance
+from kernels import count_channels, relevance
 from pipeline.config import StyleDirectionsConfig
 from pipeline.directions.direction import compute_style_direction
-from pipeline.directions.groups import find_channel_groups
+from pipeline.directions.groups import Controls, find_controls
 from pipeline.directions.table import ChannelTable, published_layers
 from pipeline.errors import PromptError
 from pipeline.packs.pack import Pack
@@ -49,11 +50,11 @@ def run_style_directions_shard(
 
     def make() -> Made:
         table = published_layers(channels) if config.relevance_layers == "res<=128" else channels
-        groups = find_channel_groups(pack, table) if config.rule == "pursuit" else None
+        controls = find_controls(pack, table) if config.rule == "pursuit" else None
         chosen = [prompts[i] for i in shard_bounds(len(prompts), config.shard_size, shard)]
         rows, parts = [], []
         for prompt in chosen:
-            row, part = _direct(prompt, config, pack, table, groups)
+            row, part = _direct(prompt, config, pack, table, controls)
             rows.append(row)
             if part is not None:
                 parts.append(part)
@@ -71,7 +72,7 @@ def run_style_directions_shard(
 
 
 def _direct(
-    prompt: Prompt, config: StyleDirectionsConfig, pack: Pack, channels: ChannelTable, groups: ChannelGroups | None
+    prompt: Prompt, config: StyleDirectionsConfig, pack: Pack, channels: ChannelTable, controls: Controls | None
 ) -> tuple[PromptRow, pa.Table | None]:
     """One prompt's row, and its channels where it has a direction."""
     row = PromptRow(
@@ -104,7 +105,7 @@ def _direct(
             num_channels=count,
             rule=config.rule,
             guard=config.guard,
-            groups=groups,
+            controls=controls,
             lowering=config.lowering,
         )
     except (PromptError, ValueError) as error:
@@ -117,6 +118,7 @@ def _direct(
             "channel": channels.channel[direction.rows],
             "value": direction.value,
             "relevance": direction.relevance,
+            "limit": [None if np.isnan(limit) else limit for limit in direction.limit],
         }
     )
     return row, part

@@ -26,6 +26,7 @@ CALLS: dict[str, Callable[[Impl], object]] = {
         impl=impl,
     ),
     "correlated_channels": lambda impl: kernels.correlated_channels(ROWS, impl=impl),
+    "exclusive_channels": lambda impl: kernels.exclusive_channels(ROWS, impl=impl),
     "matching_pursuit": lambda impl: kernels.matching_pursuit(ROWS, ROWS[0], smallest_gain=0.1, impl=impl),
     "modulated_conv2d": lambda impl: kernels.modulated_conv2d(
         IMAGE, torch.zeros(2, 3, 3, 3), torch.ones(1, 3), impl=impl

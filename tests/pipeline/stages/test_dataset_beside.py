@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from pipeline.config import DatasetConfig
+from pipeline.directions.style_move import StyleMove
 from pipeline.models.sampling import sample_w_plus
 from pipeline.packs.pack import Pack
 from pipeline.rows import PromptRow
@@ -18,9 +19,10 @@ def batches(tiny_pack: Pack) -> list[dataset._Batch]:
     generator, config = tiny_pack.generator, DatasetConfig(batch_size=3)
     styles = generator.styles(sample_w_plus(generator, range(3), psi=0.7))
     offset = torch.linspace(-1, 1, generator.space.num_channels)
+    move = StyleMove(offset, torch.full_like(offset, torch.nan))
     found = []
     for number, style, edits in zip(range(3), styles, (0, 1, 4), strict=True):
-        made = [Edit(_prompt(), float(k + 1), "styles", None, offset) for k in range(edits)]
+        made = [Edit(_prompt(), float(k + 1), "styles", None, move) for k in range(edits)]
         found += _batches(f"latent-{number}", style, made, config, tiny_pack)
     return found
 

@@ -5,8 +5,10 @@ import pytest
 import torch
 
 import storage
+from kernels import ChannelGroups
 from pipeline.config import StyleDirectionsConfig
 from pipeline.directions.direction import compute_style_direction
+from pipeline.directions.groups import Controls
 from pipeline.directions.table import ChannelTable, load_channel_table
 from pipeline.errors import MissingInputError
 from pipeline.packs.pack import Pack
@@ -143,8 +145,45 @@ def test_run_style_directions_pursuit_is_not_bound_by_the_packs_channel_count(ti
 
 def test_compute_style_direction_pursuit_lowers_less_than_it_raises():
     both = compute_style_direction(hand_table(), TEXT, num_channels=None, rule="pursuit", lowering=0.3)
-    np.testing.assert_allclose(both.value, [2.0, 0.5 * -0.8 * 0.3], rtol=1e-6)
+    np.testing.assert_allclose(both.value, [2.0, 0.5 * -0.3], rtol=1e-6)  # -0.8 is enough to be gone
+    text = torch.tensor([0.9, -0.27, 0.0] + [0.0] * 13)
+    little = compute_style_direction(hand_table(), text, num_channels=None, rule="pursuit", lowering=0.3)
+    np.testing.assert_allclose(little.value, [2.0, 0.5 * -0.3 * 0.3 / 0.4], rtol=1e-5)
     away = compute_style_direction(
         hand_table(), -hand_table().direction[0], num_channels=None, rule="pursuit", lowering=0.3
     )
     np.testing.assert_allclose(away.value, [2.0 * -0.3], rtol=1e-6)
+
+
+def one_at_a_time() -> Controls:
+    """Controls for ``hand_table``, each row its own; of the first two there is one at a time."""
+    drawn = torch.arange(600) % 3
+    samples = torch.stack([drawn == 0, drawn == 1, torch.arange(600) % 7 == 0, torch.arange(600) % 5 == 0], dim=1)
+    groups = ChannelGroups(torch.arange(4), torch.ones(4))
+    return Controls(groups, samples.float(), torch.tensor([-1.0, -2.0, -3.0, -4.0]), torch.ones(4))
+
+
+def test_compute_style_direction_pursuit_does_not_raise_what_a_stronger_channel_excludes():
+    text = torch.tensor([-0.8, 0.4, 0.4] + [0.0] * 13)
+    alone = compute_style_direction(hand_table(), text, num_channels=None, rule="pursuit")
+    assert alone.rows.tolist() == [0, 1, 2]
+    found = compute_style_direction(hand_table(), text, num_channels=None, rule="pursuit", controls=one_at_a_time())
+    assert found.rows.tolist() == [0, 2]
+    lowered = compute_style_direction(hand_table(), -text, num_channels=None, rule="pursuit", controls=one_at_a_time())
+    assert lowered.rows.tolist() == [0, 1, 2]
+
+
+def test_compute_style_direction_pursuit_drops_what_only_takes_back_another_channels_excess():
+    table = hand_table()
+    direction = table.direction.clone()
+    direction[0, :2] = torch.tensor([0.8, -0.6])  # its own pull on the second axis is no wish against the second
+    text = torch.tensor([1.0, -0.2] + [0.0] * 14)
+    found = compute_style_direction(replace(table, direction=direction), text, num_channels=None, rule="pursuit")
+    assert found.rows.tolist() == [0]
+
+
+def test_compute_style_direction_pursuit_bounds_what_it_lowers_only():
+    found = compute_style_direction(hand_table(), TEXT, num_channels=None, rule="pursuit", controls=one_at_a_time())
+    np.testing.assert_array_equal(found.limit, [np.nan, -2.0])
+    by_score = compute_style_direction(hand_table(), TEXT, num_channels=2)
+    assert np.isnan(by_score.limit).all()
