@@ -49,6 +49,7 @@ MODULES = (  # in the order in which `styleclip --help` lists them
     "render_dataset",
     "score_edits",
     "report",
+    "recommend_settings",
     "compare_methods",
     "check_prompts",
     "gallery",

@@ -16,6 +16,7 @@ from flows.jobs import Job, Work
 from flows.optimize_latents import optimize_latents
 from flows.parameters import MODE, PROMPTS, RUN, RUN_ON, WORKERS, Parameter, settings_of
 from flows.prompt_lists import load_prompts, prompt_facts
+from flows.recommend_settings import write_list
 from flows.render_dataset import render_dataset
 from flows.sample_latents import sample_latents
 from flows.score_edits import JUDGE, score_edits
@@ -98,9 +99,11 @@ def compare_methods(request: Request) -> dict[str, Any]:
     """Edit the same latents by every prompt and method at several strengths, score all, and compare.
 
     Writes RUN/comparison.md with the tables as Parquet, plots and a picture grid beside it; the methods' own runs are
-    RUN/methods/METHOD. Finished shards are kept: a run that was stopped goes on, and a longer one may be planned. The
-    seconds of each method, to find its edits and to draw and score them, stand apart, in comparison_seconds.json,
-    because they differ from run to run. Plots need matplotlib: pip install 'styleclip-pipeline[plots]'.
+    RUN/methods/METHOD. RUN/recommended_settings.csv is a prompt list with the best method and strength of each prompt;
+    ``edit-dataset --settings-from RUN`` takes them over. Finished shards are kept: a run that was stopped goes on, and
+    a longer one may be planned. The seconds of each method, to find its edits and to draw and score them, stand apart,
+    in comparison_seconds.json, because they differ from run to run. Plots need matplotlib:
+    pip install 'styleclip-pipeline[plots]'.
     """
     pack = request.job().open_pack()
     prompts = load_prompts(request["prompts"], neutral=pack.description.neutral)
@@ -117,6 +120,7 @@ def compare_methods(request: Request) -> dict[str, Any]:
     config = request.config(ComparisonConfig)
     job = request.job(config, prompts=prompts, methods=methods)
     closed = run_stage(open_comparison, job)
+    _recommend(job.store, prompts, kept=config.kept)
     _say_plots()
     return closed | {"missing": missing}
 
@@ -198,6 +202,19 @@ def _timed(store: "Store", method: str, part: str, step: "Callable[[], dict[str,
             spent = round(of_method.get(part, 0.0) + time.perf_counter() - start, 1)
             found = known | {method: of_method | {part: spent}}
             store.write_bytes(SECONDS, (json.dumps(found, indent=2) + "\n").encode())
+
+
+def _recommend(store: "Store", prompts: "Sequence[Prompt]", *, kept: float) -> None:
+    """The best method and strength of every prompt as a prompt list, from the curves."""
+    import storage
+    from pipeline.scoring.recommended import CURVES, recommend_doses
+
+    of = {prompt.name: prompt for prompt in prompts}
+    rows = recommend_doses(storage.read_table(store, CURVES).to_pylist(), kept=kept)
+    write_list(
+        store,
+        [{"target": of[r["prompt"]].target, "neutral": of[r["prompt"]].neutral, "status": "ok"} | r for r in rows],
+    )
 
 
 def _say_plots() -> None:

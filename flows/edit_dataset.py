@@ -14,10 +14,12 @@ from flows.invert_images import IMAGES, invert_images
 from flows.optimize_latents import optimize_latents
 from flows.parameters import MODE, PROMPTS, REFERENCE, RUN, RUN_ON, WORKERS, Uri, settings_of
 from flows.prompt_lists import load_prompts
+from flows.recommend_settings import SETTINGS_FROM, take_over
 from flows.render_dataset import render_dataset
 from flows.report import report
 from flows.sample_latents import sample_latents
 from flows.score_edits import JUDGE, score_edits
+from flows.settings_trials import SETTINGS, TRIALS
 from flows.tedigan_latents import tedigan_latents
 from flows.train_mappers import train_mappers
 from pipeline.config import (
@@ -66,6 +68,9 @@ PHOTOS = replace(
     settings_of(LatentsConfig, only=["num_latents", "first_seed", "psi"]),
     STRENGTHS,
     DIRECTIONS,
+    SETTINGS,
+    SETTINGS_FROM,
+    TRIALS,
     MODE,
     settings_of(ScreeningConfig, only=["renders_per_prompt", "batch_size"]),
     REFERENCE,
@@ -99,6 +104,8 @@ def edit_dataset(request: Request) -> dict[str, Any]:
     pack = request.job().open_pack()
     check_precision(request["precision"], pack.device)
     prompts = load_prompts(request["prompts"], neutral=pack.description.neutral)  # a bad list stops before any cost
+    if request["settings_from"] is not None:
+        prompts = _take_over(prompts, request["settings_from"])
     if any(prompt.method == "global" for prompt in prompts):
         _check_directions(request, pack)
     if request["unreachable"] != "keep" or pack.description.oracle is not None:  # its samples are drawn anyway
@@ -160,6 +167,13 @@ def _count_edits(request: Request) -> int:
 
     scored = find_input("scores", request.job().store).table(["prompt_id"])["prompt_id"].to_pylist()
     return len(scored) - scored.count(ORIGINAL)
+
+
+def _take_over(prompts: "list[Prompt]", run: str) -> "list[Prompt]":
+    taken, unknown = take_over(prompts, run)
+    if unknown:
+        ENGINE.get().log.warning("%s recommends nothing for %s; they keep their settings", run, ", ".join(unknown))
+    return taken
 
 
 def _check_directions(request: Request, pack: "Pack") -> None:

@@ -20,13 +20,14 @@ from flows.parameters import (
 )
 from flows.prompt_lists import load_prompts, prompt_facts, warn_of_unknown_words
 from flows.screened_directions import screen
+from flows.settings_trials import SETTINGS, TRIALS, load_channels, settle
 from flows.shards import run_stage
 from flows.style_statistics import style_statistics
 from pipeline.config import ScreeningConfig, SelectionRule, StyleDirectionsConfig
 
 if TYPE_CHECKING:
-    from pipeline.directions.table import ChannelTable
     from pipeline.packs.pack import Pack
+    from pipeline.prompts import Prompt
 
 RULE = replace(
     settings_of(StyleDirectionsConfig, only=["rule"])[0],
@@ -40,14 +41,6 @@ DIRECTIONS = (
     RULE,
     *settings_of(StyleDirectionsConfig, only=["templates"]),
 )
-
-
-def load_channels(job: Job) -> "ChannelTable":
-    """The run's own screened directions, or the whole table of the run or the pack."""
-    from pipeline.directions.table import load_channel_table, load_screened_table
-
-    load = load_screened_table if job.options["screened"] else load_channel_table
-    return load(job.open_pack(), *job.stores)
 
 
 def open_style_directions(job: Job) -> Work:
@@ -77,6 +70,8 @@ def open_style_directions(job: Job) -> Work:
     INPUTS,
     *RUN_ON,
     DIRECTIONS,
+    SETTINGS,
+    TRIALS,
     MODE,
     REUSE_DIRECTIONS,
     settings_of(ScreeningConfig),
@@ -88,7 +83,27 @@ def global_directions(request: Request) -> dict[str, Any]:
     """Turn the global prompts of a list into style directions in RUN/style_directions.
 
     Channel directions are the run's own, if ``channel-directions`` was run on it, else the pack's; where neither has
-    any, the channels that these prompts need are measured first (mode screened).
+    any, the channels that these prompts need are measured first (mode screened). With settings auto, rule, channels
+    and strength of each prompt are chosen by trial on a few latents and recorded in RUN/chosen_settings.
+    """
+    prompts, config, screened = prepare_directions(request)
+    pack = request.job().open_pack()
+    prompts = settle(request, prompts, config, screened=screened)
+    closed = run_stage(
+        open_style_directions,
+        request.job(config, prompts=prompts, screened=screened),
+        workers=request["workers"],
+        before=lambda: warn_of_unknown_words(prompts, pack),
+    )
+    if closed["failures"] == len(prompts):
+        ENGINE.get().log.error("no prompt has a direction; RUN/prompts says why for each")
+    return closed
+
+
+def prepare_directions(request: Request) -> "tuple[list[Prompt], StyleDirectionsConfig, bool]":
+    """The list's global prompts, the settings of their directions, and whether their channels were screened for them.
+
+    Measures the channels that they need where there is no table.
     """
     from pipeline.directions.table import check_measured_as, find_channel_table
     from pipeline.prompts import of_method
@@ -108,15 +123,7 @@ def global_directions(request: Request) -> dict[str, Any]:
     config = request.config(StyleDirectionsConfig, stage="style_directions", rule=rule, lowering=lowering)
     if screened:
         _screen(request, config, prompts)
-    closed = run_stage(
-        open_style_directions,
-        request.job(config, prompts=prompts, screened=screened),
-        workers=request["workers"],
-        before=lambda: warn_of_unknown_words(prompts, pack),
-    )
-    if closed["failures"] == len(prompts):
-        ENGINE.get().log.error("no prompt has a direction; RUN/prompts says why for each")
-    return closed
+    return prompts, config, screened
 
 
 def _usual_rule(pack: "Pack", *, measured: bool, reference: str | None) -> SelectionRule:
@@ -126,7 +133,7 @@ def _usual_rule(pack: "Pack", *, measured: bool, reference: str | None) -> Selec
     return pack.description.settings.get("global", {}).get("rule", "effect" if measured else "paper")
 
 
-def _screen(request: Request, config: StyleDirectionsConfig, prompts: list[Any]) -> None:
+def _screen(request: Request, config: StyleDirectionsConfig, prompts: "list[Prompt]") -> None:
     """Measure what the prompts need; style statistics first, where neither run nor pack has any."""
     from pipeline.directions.statistics import find_statistics
 

@@ -313,6 +313,49 @@ class StyleDirectionsConfig(StageConfig):
     )
 
 
+class TrialsConfig(StageConfig):
+    """Settings of a prompt found by trial: a grid around the pack's own, drawn on a few latents of their own."""
+
+    by: Literal["similarity", "hit"] = Field(
+        default="similarity",
+        description="similarity: CLIP's to the target text plus a share of the identity's; hit: the most hits that "
+        "keep the rest, in the oracle's eyes, and by similarity where it cannot tell.",
+        json_schema_extra=NOT_A_PARAMETER,
+    )
+    num_latents: Count = Field(
+        default=8, description="Latents that settings are tried on.", json_schema_extra=parameter("trial_latents")
+    )
+    first_seed: Annotated[FirstSeed, Field(json_schema_extra=parameter("trial_first_seed"))] = 6_000_000
+    psi: Annotated[Psi, Field(json_schema_extra=parameter("trial_psi"))] = 0.7
+    strengths: tuple[Annotated[float, Field(gt=0)], ...] = Field(
+        default=(0.5, 1.0, 1.5),
+        min_length=1,
+        description="Strengths to try, as multiples of the pack's.",
+        json_schema_extra=parameter("trial_strengths"),
+    )
+    identity_share: float = Field(
+        default=0.1, ge=0, le=10, description="Weight of the identity similarity beside that to the text."
+    )
+    margin: float = Field(
+        default=0.01,
+        ge=0,
+        le=1,
+        description="How much better than the usual setting another must score to be taken, where similarity decides.",
+    )
+    kept: float = Field(
+        default=0.95,
+        gt=0,
+        le=1,
+        description="Share of the other attributes that settings must keep, where hits decide.",
+        json_schema_extra=parameter("wanted_kept"),
+    )
+    num_samples: Annotated[int, Field(ge=0, json_schema_extra=NOT_A_PARAMETER)] = 256
+    shard_size: Count = Field(
+        default=4, description="Prompts per shard of trials.", json_schema_extra=parameter("trial_prompts_per_shard")
+    )
+    batch_size: Annotated[RenderBatch, Field(json_schema_extra=parameter("trial_batch_size"))] = None
+
+
 class OptimizedLatentsConfig(StageConfig):
     """Latent optimisation (StyleCLIP section 4); defaults are the published code's where nothing else is said."""
 

@@ -12,6 +12,7 @@ from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict
 
+from pipeline.config import SelectionRule
 from pipeline.errors import PromptError
 from pipeline.prompt_files import Row, is_given, named, read_rows, shown
 from pipeline.prompt_ids import composed, prompt_ids
@@ -20,13 +21,14 @@ from storage import Store
 
 Method = Literal["global", "mapper", "optimize", "tedigan"]
 Kind = Literal["complex", "medium", "simple"]
+Settings = Literal["auto", "default"]
 WEIGHTS = ("clip_weight", "direction_weight", "l2_weight", "identity_weight")
 COLUMNS = (
     *("name", "target", "neutral", "strength", "strengths", "relevance_threshold", "num_channels", "method"),
-    *("wants", "class"),
+    *("rule", "settings", "wants", "class"),
     *WEIGHTS,
 )
-OF_GLOBAL = ("relevance_threshold", "num_channels")
+OF_GLOBAL = ("relevance_threshold", "num_channels", "rule", "settings")
 ORIGINAL = "original"  # prompt_id of unedited images
 PHOTO = "photo"  # prompt_id of the aligned photos that latents were inverted from
 RESERVED = {ORIGINAL: "the unedited image", PHOTO: "the photo that a latent was inverted from"}
@@ -48,6 +50,9 @@ class Prompt(BaseModel):
             (global), or multiples of the move that was trained or found (all others).
         relevance_threshold: keep channels at or above it; None means by count.
         num_channels: keep this many channels; None means the default.
+        rule: which channels; None means the run's.
+        settings: auto has rule, channels and strength, as far as they are not given, chosen by trial; None means as
+            the run says.
         method: how the edit is found.
         wants: what an oracle must see once the prompt is true, as ``accessories=glasses;head!=hat``; None: read from
             the text.
@@ -67,6 +72,8 @@ class Prompt(BaseModel):
     strengths: tuple[float, ...] | None = None
     relevance_threshold: float | None = None
     num_channels: int | None = None
+    rule: SelectionRule | None = None
+    settings: Settings | None = None
     method: Method = "global"
     wants: str | None = None
     kind: Kind | None = None
@@ -123,8 +130,9 @@ def read_prompts(uri: str, *, default_neutral: str | None = None) -> list[Prompt
 
     Columns: ``name``, ``target``; optional ``neutral`` (the pack's default otherwise), ``strength`` or ``strengths``
     (a number, or several separated by spaces, commas or semicolons), ``relevance_threshold`` or ``num_channels``,
-    ``method`` (global if left out), ``wants`` (see ``pipeline.wants``), ``class`` (complex, medium or simple),
-    ``clip_weight``, ``direction_weight``, ``l2_weight``, ``identity_weight``.
+    ``rule`` and ``settings`` (auto or default, of global prompts), ``method`` (global if left out), ``wants`` (see
+    ``pipeline.wants``), ``class`` (complex, medium or simple), ``clip_weight``, ``direction_weight``, ``l2_weight``,
+    ``identity_weight``.
     Capitals in a column's name, and spaces or dashes for underscores, do not matter.
 
     Args:
@@ -202,9 +210,11 @@ def _check_row(row: Mapping[str, Any], default_neutral: str | None) -> tuple[dic
         "strengths": lambda: _strengths(row),
         "relevance_threshold": lambda: _number(row, "relevance_threshold", low=0.0, high=1.0),
         "num_channels": lambda: _count(row, "num_channels"),
+        "rule": lambda: _one_of(row, "rule", get_args(SelectionRule)),
+        "settings": lambda: _one_of(row, "settings", get_args(Settings)),
         "method": lambda: _method(row),
         "wants": lambda: _wants(row),
-        "kind": lambda: _kind(row),
+        "kind": lambda: _one_of(row, "class", get_args(Kind)),
         **{key: lambda key=key: _number(row, key, low=0.0, high=math.inf) for key in WEIGHTS},
     }
     fields: dict[str, Any] = {}
@@ -249,13 +259,14 @@ def _wants(row: Mapping[str, Any]) -> str | None:
         raise _ProblemError(str(error)) from error
 
 
-def _kind(row: Mapping[str, Any]) -> Kind | None:
-    if not is_given(row.get("class")):
+def _one_of(row: Mapping[str, Any], key: str, known: tuple[str, ...]) -> str | None:
+    """A word of a short list, in any capitals, or nothing."""
+    if not is_given(row.get(key)):
         return None
-    name, known = str(row["class"]).strip().lower(), get_args(Kind)
+    name = str(row[key]).strip().lower()
     if name not in known:
-        raise _ProblemError(f"`class` must be one of {', '.join(known)} or empty; got {shown(row['class'])}.")
-    return known[known.index(name)]
+        raise _ProblemError(f"`{key}` must be one of {', '.join(known)} or empty; got {shown(row[key])}.")
+    return name
 
 
 def _text(row: Mapping[str, Any], key: str, *, default: str | None = None) -> str:

@@ -27,6 +27,7 @@ class PromptRow:
     status: str
     error: str | None
     wants: str | None = None
+    rule: str | None = None
     relevance_threshold: float | None = None
     num_channels: int | None = None
     max_relevance: float | None = None
@@ -65,6 +66,8 @@ class ImageRow:
     neutral: str | None
     method: str | None
     strength: float
+    rule: str | None = None
+    num_channels: int | None = None
     saturation: float | None = None
     status: str = "ok"
     error: str | None = None

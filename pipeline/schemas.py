@@ -244,6 +244,7 @@ PROMPTS = Artifact(
         Column("method", STRING, "Edit method: global, mapper, optimize or tedigan."),
         Column("wants", STRING, "What an oracle must see, as the prompt list says; null: read from the text."),
         Column("strengths", pa.list_(pa.float64()), "Strengths to render; for their unit see edited_latents."),
+        Column("rule", STRING, "Rule that chose the channels; null for other methods and where failed."),
         Column("relevance_threshold", FLOAT, "Smallest absolute relevance kept; null where failed."),
         Column("num_channels", INT32, "Channels kept; null where failed."),
         Column("max_relevance", FLOAT, "Largest absolute relevance of any channel."),
@@ -363,6 +364,53 @@ MAPPER_CURVES = Artifact(
     ),
 )
 
+TRIED_SETTINGS = Artifact(
+    "tried_settings",
+    (
+        Column("prompt_id", STRING, "File-safe name of the prompt."),
+        Column("prompt", STRING, "Name given in the prompt list."),
+        Column("rule", STRING, "Rule that chose the channels."),
+        Column("num_channels", INT32, "Channels asked for; null: as many as the rule finds, or by threshold."),
+        Column("strength", pa.float64(), "As in edited_latents."),
+        Column("moved", INT32, "Channels that the direction moves."),
+        Column("similarity", FLOAT, "Mean cosine of the trial's images and the target text."),
+        Column("identity", FLOAT, "Mean cosine of identities before and after; null without such a network."),
+        Column("score", FLOAT, "Similarity plus a share of the identity."),
+        Column("judged", INT64, "Latents that did not show the target before; null where no oracle can tell."),
+        Column("hit", FLOAT, "Share of them that reach the target; null likewise."),
+        Column("hit_low", FLOAT, "Lower end of its 95 % bootstrap interval over latents."),
+        Column("hit_high", FLOAT, "Upper end."),
+        Column("kept", FLOAT, "Mean share of the other attributes that stay, over all latents; null likewise."),
+        Column("kept_low", FLOAT, "Lower end of its interval."),
+        Column("kept_high", FLOAT, "Upper end."),
+        Column("is_default", pa.bool_(), "What the prompt would have had without trials."),
+        Column("is_chosen", pa.bool_(), "What was chosen."),
+    ),
+)
+
+CHOSEN_SETTINGS = Artifact(
+    "chosen_settings",
+    (
+        Column("prompt_id", STRING, "File-safe name of the prompt."),
+        Column("prompt", STRING, "Name given in the prompt list."),
+        Column("target", STRING, "Text of the wanted image."),
+        Column("neutral", STRING, "Text of the image it starts from."),
+        Column("method", STRING, "Edit method."),
+        Column("rule", STRING, "Rule that chooses the channels; null for other methods, and where failed."),
+        Column("num_channels", INT32, "Channels asked for; null: as many as the rule finds, or by threshold."),
+        Column("strength", pa.float64(), "As in edited_latents; null where failed."),
+        Column("by", STRING, "What decided: similarity (CLIP and identity) or hit (the oracle)."),
+        Column("hit", FLOAT, "Share of hits in the trial; null where no oracle can tell."),
+        Column("kept", FLOAT, "Mean share of the other attributes that stayed; null likewise."),
+        Column("gain", FLOAT, "Score of the choice less that of the default."),
+        Column("renders", INT64, "Images drawn for the trial of this prompt."),
+        Column("status", STRING, "ok or failed."),
+        Column("error", STRING, "Why there is no choice; null where ok."),
+    ),
+)
+
+RECOMMENDED_SETTINGS = Artifact("recommended_settings", CHOSEN_SETTINGS.columns)
+
 EDITED_LATENTS = Artifact(
     "edited_latents",
     (
@@ -406,6 +454,8 @@ DATASET = Artifact(
         Column("neutral", STRING, "Text of the image it starts from; null for the original."),
         Column("method", STRING, "Edit method; none for the original."),
         Column("strength", pa.float64(), "As in edited_latents; 0 for the original."),
+        Column("rule", STRING, "Rule that chose the channels; null but for global edits."),
+        Column("num_channels", INT32, "Channels that the edit moves; null but for global edits."),
         Column(
             "saturation",
             FLOAT,
@@ -654,6 +704,9 @@ ARTIFACTS = (
     CHANNEL_DIRECTIONS,
     PROMPTS,
     STYLE_DIRECTIONS,
+    TRIED_SETTINGS,
+    CHOSEN_SETTINGS,
+    RECOMMENDED_SETTINGS,
     OPTIMIZED_LATENTS,
     OPTIMIZATION_CURVES,
     OPTIMIZATION_IMAGES,

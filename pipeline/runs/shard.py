@@ -30,6 +30,8 @@ MADE_BY = {
     "screened_directions": "global-directions",
     "prompts": "global-directions",
     "style_directions": "global-directions",
+    "chosen_settings": "global-directions",
+    "recommended_settings": "recommend-settings",
     "optimized_latents": "optimize-latents",
     "tedigan_latents": "tedigan-latents",
     "mappers": "train-mappers",

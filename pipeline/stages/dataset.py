@@ -323,6 +323,8 @@ def _rows(batch: _Batch, renders: Iterable[Render]) -> list[ImageRow]:
                 neutral=None if prompt is None else prompt.neutral,
                 method=None if prompt is None else prompt.method,
                 strength=strength,
+                rule=None if prompt is None else prompt.rule,
+                num_channels=None if prompt is None else prompt.num_channels,
                 saturation=render.saturation,
                 status="ok" if render.error is None else "failed",
                 error=render.error,

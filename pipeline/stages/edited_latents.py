@@ -151,6 +151,8 @@ def _edit_row(prompt: Prompt, config: EditedLatentsConfig, pack: Pack, outcome: 
     if (known := outcome.row) is not None:
         return replace(
             row,
+            strengths=prompt.strengths or known.strengths or default,  # those that trials chose stand there
+            rule=known.rule,
             relevance_threshold=known.relevance_threshold,
             num_channels=known.num_channels,
             max_relevance=known.max_relevance,

@@ -9,9 +9,9 @@ import torch
 import storage
 from kernels import count_channels, relevance
 from pipeline.config import StyleDirectionsConfig
-from pipeline.directions.direction import compute_style_direction
-from pipeline.directions.groups import Controls, find_controls
-from pipeline.directions.table import ChannelTable, published_layers
+from pipeline.directions.groups import Controls
+from pipeline.directions.of_prompt import controls_for, direction_of, editable_channels, rule_of
+from pipeline.directions.table import ChannelTable
 from pipeline.errors import PromptError
 from pipeline.packs.pack import Pack
 from pipeline.prompts import Prompt, templates
@@ -49,9 +49,9 @@ def run_style_directions_shard(
     """Directions of one range of prompts. A prompt without a direction becomes a failed row; the others go on."""
 
     def make() -> Made:
-        table = published_layers(channels) if config.relevance_layers == "res<=128" else channels
-        controls = find_controls(pack, table) if config.rule == "pursuit" else None
+        table = editable_channels(config, channels)
         chosen = [prompts[i] for i in shard_bounds(len(prompts), config.shard_size, shard)]
+        controls = controls_for({rule_of(prompt, config) for prompt in chosen}, pack, table)
         rows, parts = [], []
         for prompt in chosen:
             row, part = _direct(prompt, config, pack, table, controls)
@@ -86,31 +86,22 @@ def _direct(
         status="failed",
         error=None,
     )
-    count = prompt.num_channels or config.num_channels
-    if count is None and config.rule != "pursuit":
-        count = pack.description.num_channels
-    threshold = prompt.relevance_threshold
-    if threshold is None and prompt.num_channels is None:
-        threshold = config.relevance_threshold
     try:
         text = pack.clip.text_direction(prompt.target, prompt.neutral, templates(config.templates)).cpu()
         row = replace(row, text_direction=text.tolist())
         relevances = relevance(channels.direction, text)
         counts = count_channels(relevances, torch.arange(NUM_THRESHOLDS) / 100)
         row = replace(row, max_relevance=float(relevances.abs().max()), channel_counts=counts.tolist())
-        direction = compute_style_direction(
-            channels,
-            text,
-            relevance_threshold=threshold,
-            num_channels=count,
-            rule=config.rule,
-            guard=config.guard,
-            controls=controls,
-            lowering=config.lowering,
-        )
+        direction = direction_of(prompt, text, config=config, pack=pack, channels=channels, controls=controls)
     except (PromptError, ValueError) as error:
         return replace(row, error=f"prompt {prompt.name!r}: {error}"), None
-    row = replace(row, relevance_threshold=direction.threshold, num_channels=len(direction.rows), status="ok")
+    row = replace(
+        row,
+        rule=rule_of(prompt, config),
+        relevance_threshold=direction.threshold,
+        num_channels=len(direction.rows),
+        status="ok",
+    )
     part = STYLE_DIRECTIONS.table(
         {
             "prompt_id": [prompt.prompt_id] * len(direction.rows),
