@@ -260,8 +260,10 @@ def _progress(verbose: bool, log_json: bool) -> Progress:
 
 def _run_here(command: Command, request: Request, *, progress: Progress) -> dict[str, Any]:
     """In this process."""
+    from flows.redaction import keep_secrets_out_of_logs
     from pipeline.machine.memory import keep_memory
 
+    keep_secrets_out_of_logs()
     keep_memory()
     ENGINE.set(Local(progress))
     return ENGINE.get().call(command, request)
@@ -321,7 +323,16 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal that cannot show a character shows a question mark
-    build_app()()
+    from flows.redaction import trace_of
+
+    try:
+        build_app()()
+    except Exception as error:
+        trace = trace_of(error)
+        if trace is None:
+            raise
+        sys.stderr.write(trace)
+        sys.exit(1)
 
 
 if __name__ == "__main__":

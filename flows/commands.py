@@ -220,5 +220,7 @@ def _problem(details: Mapping[str, Any]) -> str:
     got = details["input"]
     if details["type"] == "missing":
         return f"`{where}` must be given"
-    shown = "NaN" if isinstance(got, float) and math.isnan(got) else repr(got)
+    from storage import without_secrets
+
+    shown = "NaN" if isinstance(got, float) and math.isnan(got) else without_secrets(repr(got))
     return f"`{where}`: {details['msg'].lower()}; got {shown[:100]}"

@@ -27,6 +27,7 @@ from flows.environment import one_writer
 from flows.failures import shortfall
 from flows.groups import GroupFailedError, for_every_process, grouped, outcomes, run_task
 from flows.jobs import Job, OpenWork, Work, name_of
+from flows.redaction import keep_secrets_out_of_logs, without_its_secrets
 from flows.run_names import place_name, run_name
 from flows.runners import CLUSTER, on_runner
 
@@ -164,6 +165,11 @@ def as_flow(command: Command) -> CommandFlow:
         try:
             with alone, on_runner(request.values, request.places):
                 result = command.body(request)
+        except Exception as error:
+            cleaned = without_its_secrets(error)
+            if cleaned is error:
+                raise
+            raise cleaned from None
         finally:
             ENGINE.reset(token)
         publish_stage(result)
@@ -193,6 +199,7 @@ def flow_named(name: str) -> CommandFlow:
     return FLOWS[name]
 
 
+keep_secrets_out_of_logs()
 FLOWS = {name: as_flow(command) for name, command in load_commands().items()}
 
 edit_dataset = FLOWS["edit-dataset"]

@@ -12,7 +12,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, GetJsonSchemaHandler
+from pydantic import AfterValidator, Field, GetJsonSchemaHandler
 from pydantic.fields import FieldInfo
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
@@ -157,7 +157,22 @@ def _shared(name: str, annotation: Any, description: str, default: Any = REQUIRE
     return Parameter(name, annotation, default, description, **more)
 
 
-Uri = Annotated[str, Field(min_length=1)]
+# What Prefect's API refuses before there is a run, in whose record the URI would stand; see storage.has_credentials.
+NO_CREDENTIALS = r"^(?![A-Za-z0-9+.-]+://(?!arn:)[^/\s:@]*:(?![0-9]{1,5}/)[^\s@]*@)"
+
+
+def _without_credentials(uri: str) -> str:
+    if "://" in uri:  # a path has none, and need not import storage
+        from storage import has_credentials
+
+        if has_credentials(uri):
+            raise ValueError("a URI must hold no credentials; give them as the client looks for them (AWS_*, ~/.aws)")
+    return uri
+
+
+Uri = Annotated[
+    str, Field(min_length=1, json_schema_extra={"pattern": NO_CREDENTIALS}), AfterValidator(_without_credentials)
+]
 Rows = list[dict[str, Any]]
 
 RUN = _shared(

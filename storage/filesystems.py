@@ -49,7 +49,7 @@ def wrapped(action: str, name: str) -> Iterator[None]:
 
 def _translated(error: Exception, action: str, name: str) -> StorageError | None:
     """An error of the system or of a client as ours; None for what we have no better words for."""
-    got = without_secrets(str(error) or type(error).__name__)
+    got, name = without_secrets(str(error) or type(error).__name__), without_secrets(name)
     if is_transient(error) and not isinstance(error, FileNotFoundError):
         return UnavailableError(
             f"the store must answer to {action} {name}; got: {got}. Check the network and its endpoint, then run the "

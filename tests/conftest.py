@@ -2,13 +2,17 @@
 
 import gzip
 import json
+import logging
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
+import boto3
 import open_clip
 import pytest
 import torch
 from hypothesis import HealthCheck, settings
+from moto.server import ThreadedMotoServer
 from safetensors.torch import save
 
 from pipeline.models.clip import CONFIG_FILE, MERGES_FILE, WEIGHTS_FILE
@@ -25,6 +29,7 @@ os.environ.setdefault("DO_NOT_TRACK", "1")
 settings.register_profile("no clock", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("no clock")
 
+BUCKET = "storage-tests"
 TINY_GENERATOR = GeneratorConfig(resolution=16, channel_base=128, channel_max=16, z_dim=8, w_dim=8, mapping_layers=2)
 MERGES = ("f a", "fa c", "fac e</w>", "h a", "ha t</w>")
 TINY_CLIP = {
@@ -92,3 +97,21 @@ def tiny_pack(tiny_pack_uri: str) -> Pack:
 @pytest.fixture
 def run_store(tmp_path: Path) -> Store:
     return Store(str(tmp_path / "run"))
+
+
+@pytest.fixture(scope="session")
+def s3_bucket() -> Iterator[str]:
+    """URI of an empty bucket on a server that lives as long as the session."""
+    logging.getLogger("werkzeug").setLevel(logging.CRITICAL)
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
+    server.start()
+    host, port = server.get_host_and_port()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("AWS_PROFILE", raising=False)
+        patch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+        patch.setenv("AWS_ACCESS_KEY_ID", "testing")
+        patch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
+        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        boto3.client("s3").create_bucket(Bucket=BUCKET)
+        yield f"s3://{BUCKET}"
+    server.stop()
