@@ -61,10 +61,10 @@ def test_credentials_in_a_uri_are_refused_in_one_line_without_them(option: str, 
 def test_the_api_refuses_credentials_in_a_uri_before_there_is_a_run():
     schema = FLOWS["edit-dataset"].parameters.model_dump_for_openapi()
     usual: dict[str, Any] = {"prompts": "p.csv", "run": "s3://bucket/a@b"}
-    validate(usual, schema)
+    validate(usual, schema, raise_on_error=True)
     for name in ("prompts", "run", "pack", "images", "latents"):
         with pytest.raises(Exception, match=name):
-            validate(usual | {name: f"s3://key:{IN_A_URI}@bucket/x"}, schema)
+            validate(usual | {name: f"s3://key:{IN_A_URI}@bucket/x"}, schema, raise_on_error=True)
 
 
 def test_a_refused_parameter_is_not_shown_with_its_secret():
