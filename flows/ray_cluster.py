@@ -69,6 +69,7 @@ def open_cluster(runner: Runner) -> Iterator[RayCluster]:
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing about a run leaves the machine
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # a task without a GPU leaves the variable alone
+    os.environ.setdefault("RAY_worker_niceness", "0")  # by itself Ray's workers give way to everything else
     if runner.address is None:
         _start(runner)
     else:
