@@ -37,13 +37,14 @@ def recommend_doses(curves: Sequence[Mapping[str, Any]], *, kept: float = KEPT) 
     """Per prompt the method and strength of the most hits that keep a share of the rest, from dose-response curves.
 
     Equals go to the method that costs least, then to the weaker strength. A prompt that no dose both moves and keeps
-    has no row.
+    has no row. Where nothing sees what was kept (no oracle), the curves have no such column, and hits alone decide.
     """
     rows = []
     for prompt in dict.fromkeys(row["prompt"] for row in curves):
-        fits = [r for r in curves if r["prompt"] == prompt and r["hit"] and r["kept"] is not None and r["kept"] >= kept]
+        of_prompt = [row for row in curves if row["prompt"] == prompt]
+        fits = [r for r in of_prompt if r.get("hit") and (share := r.get("kept", 1.0)) is not None and share >= kept]
         if fits:
             best = max(fits, key=lambda r: (r["hit"], -CHEAPEST.index(r["method"]), -abs(r["strength"])))
-            taken = {name: best[name] for name in ("prompt", "method", "strength", "hit", "kept")}
+            taken = {name: best.get(name) for name in ("prompt", "method", "strength", "hit", "kept")}
             rows.append({**taken, "rule": None, "num_channels": None})
     return rows
