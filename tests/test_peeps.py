@@ -9,14 +9,18 @@ from torch import Tensor
 
 from examples.peeps.captions import WORDS, visible_labels
 from examples.peeps.domain import ATTRIBUTES, category_edges, w_block
+from examples.peeps.evaluate_judge import attack
 from examples.peeps.free_wording import default_direction, move, render
 from examples.peeps.judge import judge, read_labels
 from examples.peeps.render import draw, sample_split
+from examples.peeps.train_judge import SIXTEENTH, held_out_phrases
 from examples.peeps.wishes import FreePrompt, judge_wishes, parse_wishes, read_free_prompts
 from pipeline.directions.table import load_channel_table
 from pipeline.models.sampling import sample_w_plus
-from pipeline.packs.pack import DIRECTIONS_FILE, PACK_FILE, Pack, load_pack
+from pipeline.packs.pack import DIRECTIONS_FILE, PACK_FILE, SAMPLES_FILE, Pack, load_pack
+from pipeline.pixels import from_rgb_arrays
 from pipeline.prompts import Prompt, read_prompts, templates
+from pipeline.scoring.samples import compute_samples, draw_samples
 
 BUDGET_MB = 25
 MAX_HELD_OUT_L1 = 0.03
@@ -185,6 +189,40 @@ def test_identity_stays_under_another_shirt_and_changes_with_the_skin(pack: Pack
         for rows in (labels, shirt, skin)
     )
     assert bool(((a * b).sum(dim=1) > (a * c).sum(dim=1) + 0.2).all())
+
+
+def test_judge_sees_what_drawings_show_and_is_no_smaller_guide(pack: Pack):
+    labels = sample_split(24, seed=99, validation=True, sixteenth=SIXTEENTH)
+    embedded = pack.judge.encode_images(from_rgb_arrays(np.stack([draw(label) for label in labels])))
+    right = []
+    for number, attribute in enumerate(ATTRIBUTES[:4]):
+        phrases = held_out_phrases()[attribute.name].values()
+        texts = pack.judge.encode_texts([f"a face with {phrase}" for phrase in phrases])
+        right.append(((embedded @ texts.T).argmax(dim=1).numpy() == labels[:, number]).mean())
+    assert min(right) >= 0.75
+    assert np.mean(right) >= 0.9
+    kinds = {type(clip.model.visual).__name__ for clip in (pack.clip, pack.judge)}
+    assert len(kinds) == 2
+
+
+def test_pixels_that_please_the_guide_do_not_please_the_judge(pack: Pack):
+    labels = sample_split(4, seed=99, validation=True)
+    images = from_rgb_arrays(np.stack([draw(label) for label in labels]))
+    guide, judge = (c.encode_prompt("a face with a hijab and sunglasses", ("{}",)) for c in (pack.clip, pack.judge))
+    moved = attack(pack.clip, images, guide, steps=8)
+    gain = float(((pack.clip.encode_images(moved) - pack.clip.encode_images(images)) @ guide).mean())
+    other = float(((pack.judge.encode_images(moved) - pack.judge.encode_images(images)) @ judge).mean())
+    assert gain > 0.1
+    assert other < 0.25 * gain
+
+
+def test_samples_that_the_pack_brings_are_its_own(pack: Pack):
+    brought, drawn = draw_samples(pack, 8), compute_samples(pack, 8)
+    torch.testing.assert_close(brought.embeddings, drawn.embeddings, atol=5e-3, rtol=0)
+    assert brought.labels is not None
+    assert drawn.labels is not None
+    assert np.array_equal(brought.labels, drawn.labels)
+    assert pack.has(SAMPLES_FILE)
 
 
 def test_evaluation_beside_the_pack_is_of_this_pack(pack: Pack):

@@ -7,14 +7,17 @@ from pipeline.prompts import check_prompts
 from pipeline.scoring.reachability import check_prompts_reachable, known_share, lost_words, pull_of
 from pipeline.scoring.samples import Samples, draw_samples
 
-NUM_SAMPLES = 96
+NUM_SAMPLES = 256  # that the pack brings
 INSIDE = (
-    "a face with glasses", "sunglasses", "a bearded person with a turban", "a laughing face", "a person with dark skin",
-    "a character with a mohawk and an eyepatch", "someone with a red shirt", "an angry bald face",
+    "grandpa with reading glasses", "make her laugh out loud", "a bearded person with a turban", "not smiling",
+    "take off the hat", "no beard please", "a person who isn't bald", "face on a green background",
+    "hair tied up in a bun, wearing a red t-shirt", "a Sikh man with a turban and a beard", "give him a fringe",
+    "a smiling woman without glasses",
 )  # fmt: skip
 OUTSIDE = (
-    "a red sports car", "a zebra", "the Eiffel Tower", "a bald eagle on a rock", "a plate of pasta", "an old barn",
-    "a green tractor", "a person riding a camel",
+    "a red sports car", "Taylor Swift", "the Eiffel Tower", "a bald eagle on a rock", "freedom", "asdf qwer zxcv",
+    "\U0001f697\U0001f525", "a person riding a camel", "a vampire with fangs", "a face wearing earrings",
+    "a nose ring", "a green apple",
 )  # fmt: skip
 
 
