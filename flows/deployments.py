@@ -30,6 +30,7 @@ from flows.jobs import Job, OpenWork, Work, name_of
 from flows.redaction import keep_secrets_out_of_logs, without_its_secrets
 from flows.run_names import place_name, run_name
 from flows.runners import CLUSTER, on_runner
+from flows.stopping import check_stopped
 
 if TYPE_CHECKING:
     from pipeline.runs.shard import ShardReport
@@ -85,6 +86,7 @@ class PrefectEngine:
             for future in as_completed(futures):
                 yield from _outcomes(future.result(raise_on_failure=False))
                 meter.advance(sizes[id(future)])
+                check_stopped()  # the workers of a cluster do not hear of it
 
 
 def _task_of(work: Work, group: range) -> "Task[..., Any]":

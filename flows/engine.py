@@ -14,6 +14,7 @@ from flows.jobs import Job, OpenWork, Work, name_of
 from flows.logs import logged_as
 from flows.progress import Bar, Progress, Quiet
 from flows.runners import CLUSTER, Cluster, on_runner
+from flows.stopping import check_stopped
 from pipeline.runs.progress import listening
 
 if TYPE_CHECKING:
@@ -115,6 +116,7 @@ def _on_cluster(
             else:
                 bar.advance(work.total * ended // work.num_shards - work.total * (ended - 1) // work.num_shards)
             yield outcome
+        check_stopped()  # the workers do not hear of it
 
 
 ENGINE: ContextVar[Engine] = ContextVar("engine", default=Local())  # noqa: B039 - Quiet, it holds no state

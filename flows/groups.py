@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeAlias, Union
 
+from flows.failures import stops_the_run
 from flows.jobs import Job, work_named
 from flows.logs import logged_as
 
@@ -67,7 +68,7 @@ def grouped(num_shards: int, slots: int) -> list[range]:
 
 
 def run_group(opener: str, job: Job, shards: range, threads: int | None = None) -> list[Result]:
-    """Run shards one after the other in this process; one that fails does not stop the others.
+    """Run shards one after the other in this process; one that fails does not stop the others, if they can do better.
 
     Args:
         opener: see ``work_named``.
@@ -87,6 +88,8 @@ def run_group(opener: str, job: Job, shards: range, threads: int | None = None) 
                 results.append(work.run_shard(shard))
         except Exception as error:
             results.append(_sendable(error))
+            if stops_the_run(error):
+                break
     return results
 
 

@@ -22,7 +22,7 @@ from flows.jobs import Job, Work
 from flows.runners import CLUSTER, Cluster, Runner, needs_gpu, on_runner
 from flows.sample_latents import open_latents, sample_latents
 from pipeline.config import LatentsConfig
-from pipeline.errors import ParameterError, PipelineError
+from pipeline.errors import ParameterError, PipelineError, ShardError
 from pipeline.runs.shard import ShardReport
 from tests.conftest import PROMPT_ROWS
 
@@ -101,7 +101,7 @@ def test_shards_on_a_cluster_run_in_its_two_processes_and_one_that_fails_stops_n
     for found in (here, in_prefect):
         errors = [x for x in found if isinstance(x, BaseException)]
         reports = [x for x in found if isinstance(x, ShardReport)]
-        assert [(type(x), str(x)) for x in errors] == [(ValueError, "shard 3 is broken")]
+        assert [(type(x), str(x)) for x in errors] == [(ShardError, "processes shard 3: ValueError: shard 3 is broken")]
         assert sorted(x.shard for x in reports) == [0, 1, 2, 4, 5]
         processes = {x.rows for x in reports}
         assert len(processes) == 2
