@@ -2,10 +2,13 @@
 
 import base64
 import io
-from collections.abc import Callable, Mapping
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, cast
 from uuid import UUID
 
+import httpx
 from prefect.artifacts import (
     create_image_artifact,
     create_markdown_artifact,
@@ -16,6 +19,17 @@ from prefect.artifacts import (
 
 SHEET_SIDE = 1_600  # pixels of the longer side: the picture travels inside the artifact
 JPEG_QUALITY = 80
+
+log = logging.getLogger("styleclip")
+
+
+@contextmanager
+def _beside_the_run() -> Iterator[None]:
+    """What is only there to be looked at: a server that is away for a while must not end a run over it."""
+    try:
+        yield
+    except (httpx.HTTPError, OSError) as error:
+        log.warning("not shown in Prefect, because its server did not take it: %s", error or type(error).__name__)
 
 
 class Meter:
@@ -31,14 +45,16 @@ class Meter:
         self.artifact: UUID | None = None
         if num_shards > 1:
             words = stage.replace("_", " ")
-            made = create_progress_artifact(0.0, key=_key(stage, "progress"), description=f"{words}, shards")
-            self.artifact = cast(UUID, made)  # a coroutine only where an event loop runs
+            with _beside_the_run():
+                made = create_progress_artifact(0.0, key=_key(stage, "progress"), description=f"{words}, shards")
+                self.artifact = cast(UUID, made)  # a coroutine only where an event loop runs
 
     def advance(self, shards: int = 1) -> None:
         """So many more shards have ended."""
         self.done += shards
         if self.artifact is not None:
-            _ = update_progress_artifact(self.artifact, round(100 * self.done / self.num_shards, 1))
+            with _beside_the_run():
+                _ = update_progress_artifact(self.artifact, round(100 * self.done / self.num_shards, 1))
 
 
 def publish_stage(closed: Mapping[str, Any]) -> None:
@@ -62,7 +78,8 @@ def publish_stage(closed: Mapping[str, Any]) -> None:
     if closed.get("where"):
         lines.append(f"See `{closed['where']}`")
     title = stage.replace("_", " ")
-    create_markdown_artifact(key=_key(stage, "made"), markdown="\n\n".join(lines), description=f"What {title} left")
+    with _beside_the_run():
+        create_markdown_artifact(key=_key(stage, "made"), markdown="\n\n".join(lines), description=f"What {title} left")
 
 
 def _key(stage: str, what: str) -> str:
@@ -70,6 +87,7 @@ def _key(stage: str, what: str) -> str:
     return f"{stage.lower().replace('_', '-')}-{what}"
 
 
+@_beside_the_run()
 def publish_report(run: str) -> None:
     """Leave the summary and the contact sheet of a run's report as artifacts of the current flow run.
 
@@ -94,6 +112,7 @@ def publish_report(run: str) -> None:
     )
 
 
+@_beside_the_run()
 def publish_comparison(run: str) -> None:
     """Leave the comparison of methods of a run as artifacts of the current flow run: table, text and pictures.
 

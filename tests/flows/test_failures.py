@@ -4,11 +4,14 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
+import httpx
 import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
+from flows import artifacts
 from flows.cli import build_app
 from flows.edit_dataset import edit_dataset
 from flows.edit_latents import edit_latents
@@ -184,6 +187,20 @@ def test_a_prefect_run_ends_as_failed_and_its_message_says_what_failed_once(
     assert state.message.count("dataset shard 0: RuntimeError: a bug") == 1
     assert "3 further shards wait for these" in state.message
     assert state.result(raise_on_failure=False)["images"] == 4 * 4
+
+
+def test_a_server_that_takes_no_artifact_ends_no_run(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture):
+    def away(*_: Any, **__: Any) -> Any:
+        raise httpx.ConnectError("refused")
+
+    for name in ("create_progress_artifact", "create_markdown_artifact", "update_progress_artifact"):
+        monkeypatch.setattr(artifacts, name, away)
+    meter = artifacts.Meter("dataset", 3)
+    meter.artifact = UUID(int=1)
+    meter.advance(2)
+    artifacts.publish_stage({"stage": "dataset", "rows": 1, "shards": 1, "run": "memory://x"})
+    assert meter.done == 2
+    assert caplog.text.count("its server did not take it: refused") == 3
 
 
 def test_the_command_lists_what_failed_and_ends_with_3(complete_pack_uri: str, tmp_path: Path):
