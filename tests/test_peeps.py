@@ -142,6 +142,24 @@ def test_without_wrinkles_takes_them_from_those_who_have_them_and_gives_them_to_
     assert (before[fresh] == after[fresh])[:, 1].mean() > 0.95
 
 
+@pytest.mark.parametrize(
+    ("target", "wish"),
+    [
+        ("a man who isn't wearing spectacles", "accessories!=glasses"),
+        ("a woman not wearing a hat", "head!=hat|beanie"),
+        ("a man without any moustache", "facial_hair!=moustache|handlebar"),
+    ],
+)
+def test_a_negation_takes_it_off_and_puts_nothing_on_those_who_have_none(pack: Pack, target: str, wish: str):
+    w = sample_w_plus(pack.generator, range(24), psi=0.7)
+    before, after = edited(pack, pack.generator.styles(w), target, "a person")
+    found = parse_wishes(wish)[0]
+    had = ~found.holds(before)
+    assert had.sum() >= 2
+    assert found.holds(after).all()
+    assert (before[~had] == after[~had])[:, found.attribute].mean() > 0.95
+
+
 def edited(pack: Pack, styles: Tensor, target: str, neutral: str) -> tuple[np.ndarray, np.ndarray]:
     """The oracle's labels before and after a global edit at the pack's defaults."""
     channels = load_channel_table(pack)

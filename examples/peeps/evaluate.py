@@ -35,7 +35,7 @@ from examples.peeps.judge import judge, read_labels
 from examples.peeps.render import draw, held_out, sample_labels, sample_split
 from examples.peeps.train_identity import identity_numbers, is_held_out, verification_auc
 from examples.peeps.train_inverter import one_hot_w
-from examples.peeps.wishes import read_free_prompts
+from examples.peeps.wishes import FREE_WORDING, SECOND_LIST, read_free_prompts
 from kernels import unit_vectors
 from pipeline.directions.direction import StyleDirection, compute_style_direction
 from pipeline.directions.table import load_channel_table
@@ -280,14 +280,17 @@ def inversion(pack: Pack, labels: np.ndarray, images: Tensor) -> list[Finding]:
 
 
 def free_wording(pack: Pack, faces: int) -> list[Finding]:
-    """Global directions at the pack's defaults on prompts in free wording, by kind."""
+    """Global directions at the pack's defaults on both lists of prompts in free wording, by kind."""
     wanted = {"one wish": 0.95, "negation": 0.9, "several": 0.85}
     findings = []
-    for line in by_kind(measure_free_wording(pack, read_free_prompts(), faces)):
-        what = f"free wording, {line.kind}, {line.prompts} prompts, {faces} faces"
-        hit, kept = (f"95 % interval {x[0]:.2f} to {x[1]:.2f}" for x in (line.hit_interval, line.kept_interval))
-        findings.append(Finding(f"{what}: hit", line.hit, wanted[line.kind], detail=hit))
-        findings.append(Finding(f"{what}: kept", line.kept, 0.97, detail=kept))
+    for name, path in (("free wording", FREE_WORDING), ("free wording, second list", SECOND_LIST)):
+        for line in by_kind(measure_free_wording(pack, read_free_prompts(path), faces)):
+            what = f"{name}, {line.kind}, {line.prompts} prompts, {faces} faces"
+            hit, kept = (f"95 % interval {x[0]:.2f} to {x[1]:.2f}" for x in (line.hit_interval, line.kept_interval))
+            findings.append(Finding(f"{what}: hit", line.hit, wanted[line.kind], detail=hit))
+            findings.append(Finding(f"{what}: kept", line.kept, 0.97, detail=kept))
+            if line.kind == "negation":
+                findings.append(Finding(f"{what}: of faces without it spared", line.spared, 0.95))
     return findings
 
 

@@ -14,6 +14,7 @@ from examples.peeps.domain import ATTRIBUTES, COLORED_HEADS, label_names
 from examples.peeps.judge import Verdict, decided
 
 FREE_WORDING = Path(__file__).with_name("free_wording.csv")
+SECOND_LIST = Path(__file__).with_name("free_wording_2.csv")
 KINDS = ("one wish", "negation", "several")
 
 
