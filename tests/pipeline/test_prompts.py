@@ -213,3 +213,13 @@ def test_check_prompts_possible_decimal_comma_is_asked_about(text: str, one: str
     with pytest.raises(PromptError, match=f"Write {one}, or {two} with a space") as caught:
         check_prompts([{**ROW, "strengths": text}])
     assert f"the one number {one}" in str(caught.value)
+
+
+def test_check_prompts_reads_rule_and_settings_of_global_prompts_in_any_capitals():
+    (prompt,) = check_prompts([{"name": "a", "target": "b", "neutral": "c", "rule": "Pursuit", "settings": " AUTO "}])
+    assert (prompt.rule, prompt.settings) == ("pursuit", "auto")
+    assert prompt.row()["rule"] == "pursuit"
+    with pytest.raises(PromptError, match=r"`settings` must be one of auto, default or empty; got 'best'"):
+        check_prompts([{"name": "a", "target": "b", "neutral": "c", "settings": "best"}])
+    with pytest.raises(PromptError, match=r"method 'mapper' does not read `rule`"):
+        check_prompts([{"name": "a", "target": "b", "neutral": "c", "rule": "paper", "method": "mapper"}])
