@@ -15,7 +15,7 @@ from flows.global_directions import global_directions
 from flows.jobs import Job, Work
 from flows.optimize_latents import optimize_latents
 from flows.parameters import MODE, PROMPTS, RUN, RUN_ON, WORKERS, Parameter, settings_of
-from flows.prompt_lists import load_prompts, prompt_facts
+from flows.prompt_lists import load_prompts, prompt_contents
 from flows.recommend_settings import write_list
 from flows.render_dataset import render_dataset
 from flows.sample_latents import sample_latents
@@ -64,13 +64,16 @@ def open_comparison(job: Job) -> Work:
     for method in job.options["methods"]:
         store = job.store.child(f"methods/{method}")
         methods.append(stage.Compared(method, find_input("dataset", store), find_input("scores", store)))
+    contents = stage.comparison_contents(prompts, methods)
     return Work(
         stage=stage.STAGE,
         num_shards=1,
-        config_hash=stage.comparison_hash(config, pack, prompts, methods),
+        config_hash=stage.comparison_hash(config, pack, methods),
         run_shard=lambda _: stage.run_comparison(config, job.store, pack, prompts=prompts, methods=methods),
-        facts={**{m.method: m.scores.content_hash for m in methods}, **prompt_facts(prompts)},
         provisional=any(m.scores.is_partial for m in methods),
+        facts={m.method: m.scores.config_hash for m in methods},
+        contents={**prompt_contents(prompts), "methods": contents["methods"]},
+        contents_of=lambda _: contents,
     )
 
 

@@ -13,7 +13,7 @@ from flows.import_latents import FILE, import_latents
 from flows.invert_images import IMAGES, invert_images
 from flows.optimize_latents import optimize_latents
 from flows.parameters import MODE, PROMPTS, REFERENCE, RUN, RUN_ON, WORKERS, Uri, settings_of
-from flows.prompt_lists import load_prompts
+from flows.prompt_lists import load_prompts, prompt_contents
 from flows.recommend_settings import SETTINGS_FROM, take_over
 from flows.render_dataset import render_dataset
 from flows.report import report
@@ -108,6 +108,8 @@ def edit_dataset(request: Request) -> dict[str, Any]:
         prompts = _take_over(prompts, request["settings_from"])
     if any(prompt.method == "global" for prompt in prompts):
         _check_directions(request, pack)
+    if request["thresholds"] is None:  # which makes several prompts of one
+        _check_grows(request, prompts)
     if request["unreachable"] != "keep" or pack.description.oracle is not None:  # its samples are drawn anyway
         store, choice = request.job().store, request["unreachable"]
         prompts = choose_reachable(prompts, pack, store, num_samples=request["judging_samples"], unreachable=choice)
@@ -120,6 +122,7 @@ def edit_dataset(request: Request) -> dict[str, Any]:
     methods = {prompt.method for prompt in prompts}
     switched = reference_named(request["reference"]).settings("scores")
     request = replace(request, values={**request.values, **switched, "prompts": [p.row() for p in prompts]})
+    _check_grows(request, prompts)
 
     stages = [_latents(request)]
     if "global" in methods:
@@ -174,6 +177,16 @@ def _take_over(prompts: "list[Prompt]", run: str) -> "list[Prompt]":
     if unknown:
         ENGINE.get().log.warning("%s recommends nothing for %s; they keep their settings", run, ", ".join(unknown))
     return taken
+
+
+def _check_grows(request: Request, prompts: "list[Prompt]") -> None:
+    """Stops before anything is made where the run would lose a prompt or a latent: what exists must stay."""
+    from pipeline.runs.conflicts import check_grows
+
+    sampled = request["images"] is None and request["latents"] is None
+    latents = {"num_latents": request["num_latents"]} if sampled else {}
+    check_grows(request.job().store, "latents", latents)
+    check_grows(request.job().store, "edited_latents", {**latents, **prompt_contents(prompts)})
 
 
 def _check_directions(request: Request, pack: "Pack") -> None:

@@ -6,13 +6,13 @@ from flows.commands import Request, command
 from flows.engine import ENGINE
 from flows.jobs import Job, Work
 from flows.parameters import INPUTS, PROMPTS, RUN, RUN_ON, STRENGTHS_SHOWN, WORKERS, settings_of
-from flows.prompt_lists import load_prompts, prompt_facts
+from flows.prompt_lists import load_prompts, prompt_contents
 from flows.shards import run_stage
 from pipeline.config import EditedLatentsConfig
 
 if TYPE_CHECKING:
     from pipeline.prompts import Method
-    from pipeline.runs.shard import Input
+    from pipeline.runs.shard import Contents, Input
 
 STRENGTHS = settings_of(EditedLatentsConfig, only=["strengths"], shown={"strengths": STRENGTHS_SHOWN})
 
@@ -29,31 +29,43 @@ def find_sources(job: Job) -> "tuple[Input, dict[Method, Input]]":
 
 def open_edited_latents(job: Job) -> Work:
     """Edited latents by ranges of latents."""
-    from pipeline.runs.shard import find_optional_input, shard_bounds
+    from pipeline.runs.contents import digest
+    from pipeline.runs.shard import check_made_of, find_optional_input, shard_bounds
     from pipeline.stages import edited_latents as stage
 
     config, pack, prompts = job.config, job.open_pack(), list(job.prompts)
     latents, sources = find_sources(job)
+    for method in stage.SEARCHED:
+        if method in sources:
+            check_made_of(sources[method], latents)
     edits, plan = stage.load_edits(config, pack, prompts, sources), find_optional_input("edit_plan", job.store)
+
+    def contents_of(shard: int) -> "Contents":
+        bounds = shard_bounds(latents.rows, config.shard_size, shard)
+        return stage.edited_latents_contents(latents.slice_table(bounds.start, bounds.stop), edits)
+
     return Work(
         stage=stage.STAGE,
         num_shards=stage.edited_latents_num_shards(config, latents),
-        config_hash=stage.edited_latents_hash(config, pack, prompts, latents, sources, plan),
+        config_hash=stage.edited_latents_hash(config, pack, latents, plan),
         run_shard=lambda shard: stage.run_edited_latents_shard(
-            config, job.store, pack, shard, prompts=prompts, latents=latents, edits=edits, plan=plan
+            config, job.store, pack, shard, latents=latents, edits=edits, plan=plan
         ),
         total=latents.rows,
         unit="latents",
-        facts={
-            "latents": latents.config_hash,
-            **{stage.SOURCES[method]: source.config_hash for method, source in sources.items()},
-            **({} if plan is None else {"edit_plan": plan.config_hash}),
-            **prompt_facts(prompts),
+        facts={"latents": latents.config_hash, **({} if plan is None else {"edit_plan": plan.config_hash})},
+        contents={
+            **latents.contents,
+            **prompt_contents(prompts),
+            "latents": latents.state,
+            "settings": {stage.SOURCES[method]: source.config_hash for method, source in sources.items()},
+            "sources": digest({stage.SOURCES[method]: source.state for method, source in sources.items()}),
         },
         rows_in=(lambda shard: edits.per_latent * len(shard_bounds(latents.rows, config.shard_size, shard)))
         if plan is None  # which may leave pairs out
         else None,
         provisional=latents.provisional or stage.is_provisional(prompts, sources),
+        contents_of=contents_of,
     )
 
 

@@ -35,18 +35,21 @@ def find_sources(job: Job) -> "dict[str, Input]":
     Of several runs with the same edits, its option ``runs``, everything is joined.
     """
     from pipeline.runs.joined import join_inputs
-    from pipeline.runs.shard import find_input
+    from pipeline.runs.shard import check_made_of, find_input
     from storage import Store
 
     assert job.inputs is not None
     also = job.options.get("also")
     others = None if also is None else Store(also)
     runs = [Store(run) for run in job.options.get("runs", [job.inputs])]
-    found = {
-        stage: join_inputs([find_input(stage, run, others) for run in runs])
-        for stage in ("dataset", "scores", "latents")
-    }
-    return {**found, "edited_latents": find_input("edited_latents", runs[0], others)}
+    found: dict[str, list[Input]] = {"dataset": [], "scores": [], "latents": []}
+    for run in runs:
+        of_run = {stage: find_input(stage, run, others) for stage in found}
+        check_made_of(of_run["scores"], of_run["dataset"])
+        for stage, source in of_run.items():
+            found[stage].append(source)
+    joined = {stage: join_inputs(parts) for stage, parts in found.items()}
+    return {**joined, "edited_latents": find_input("edited_latents", runs[0], others)}
 
 
 def facts_of(job: Job, sources: "dict[str, Input]", *, photos: bool = False) -> "RunFacts":
@@ -73,9 +76,11 @@ def open_labels(job: Job) -> Work:
         ),
         total=dataset.rows,
         unit="images",
-        facts={"dataset": dataset.config_hash, "scores": scores.content_hash},
         rows_in=lambda _: 0,
         provisional=scores.is_partial,
+        facts={"dataset": dataset.config_hash, "scores": scores.config_hash},
+        contents={**dataset.contents, "scores": scores.state},
+        contents_of=lambda shard: dataset.receipt(shard).contents,
     )
 
 
@@ -106,6 +111,8 @@ def open_balanced_labels(job: Job) -> Work:
             config, job.store, pack, shard, facts=facts, labels=labels
         ),
         facts={"labels": labels.config_hash},
+        contents={"labels": labels.state},
+        contents_of=lambda _: {"labels": labels.state},
     )
 
 
@@ -125,6 +132,8 @@ def open_exported_dataset(job: Job) -> Work:
         ),
         total=sum(part.rows for part in parts),
         facts={"labels": labels.config_hash},
+        contents={"labels": labels.state},
+        contents_of=lambda _: {"labels": labels.state},
     )
 
 
@@ -154,6 +163,8 @@ def open_dataset_card(job: Job) -> Work:
             edited=sources["edited_latents"],
         ),
         facts={"labels": labels.config_hash},
+        contents={"labels": labels.state},
+        contents_of=lambda _: {"labels": labels.state},
     )
 
 

@@ -34,7 +34,7 @@ def is_current(run: str) -> bool:
     page = storage.read_stage(store.child(FOLDER), "gallery_page")
     if shown is None or scores is None or page is None:
         return False
-    return shown["facts"]["scores"] == scores.content_hash
+    return shown["contents"]["scores"] == scores.state
 
 
 def open_gallery(job: Job) -> Work:
@@ -52,6 +52,8 @@ def open_gallery(job: Job) -> Work:
         ),
         facts={"labels": labels.config_hash},
         rows_in=lambda _: 0,
+        contents={"labels": labels.state},
+        contents_of=lambda shard: labels.receipt(shard).contents,
     )
 
 
@@ -69,6 +71,8 @@ def open_gallery_page(job: Job) -> Work:
             config, job.store, pack, columns=columns, labels=labels, dataset=sources["dataset"]
         ),
         facts={"labels": labels.config_hash},
+        contents={"labels": labels.state},
+        contents_of=lambda _: {"labels": labels.state},
     )
 
 

@@ -18,7 +18,7 @@ from flows.parameters import (
     WORKERS,
     settings_of,
 )
-from flows.prompt_lists import load_prompts, prompt_facts, warn_of_unknown_words
+from flows.prompt_lists import load_prompts, prompt_contents, warn_of_unknown_words
 from flows.screened_directions import screen
 from flows.settings_trials import SETTINGS, TRIALS, load_channels, settle
 from flows.shards import run_stage
@@ -52,14 +52,16 @@ def open_style_directions(job: Job) -> Work:
     return Work(
         stage=stage.STAGE,
         num_shards=stage.style_directions_num_shards(config, prompts),
-        config_hash=stage.style_directions_hash(config, pack, prompts, channels),
+        config_hash=stage.style_directions_hash(config, pack, channels),
         run_shard=lambda shard: stage.run_style_directions_shard(
             config, job.store, pack, shard, prompts=prompts, channels=channels
         ),
         total=len(prompts),
         unit="prompts",
-        facts={"channel_directions": channels.source, **prompt_facts(prompts)},
         rows_in=lambda _: 0,  # asked for by prompt, not by place
+        facts={"channel_directions": channels.source},
+        contents={"channel_directions": channels.state, **prompt_contents(prompts)},
+        contents_of=lambda shard: stage.style_directions_contents(config, prompts, channels, shard=shard),
     )
 
 

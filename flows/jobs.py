@@ -80,6 +80,9 @@ class Work:
         rows_in: rows that a shard makes, where the next stages can do without those of one that failed; None where
             they need all of them.
         provisional: whether what failed further up is missing from it.
+        contents: what the whole stage is made of: latents and prompts, of which there may be more in a later run.
+        contents_of: what a shard is made of.
+        takes_over: whether shards that are made again take over rows of what they were.
     """
 
     stage: str
@@ -91,6 +94,9 @@ class Work:
     facts: Mapping[str, Any] = field(default_factory=dict)
     rows_in: "Callable[[int], int] | None" = None
     provisional: bool = False
+    contents: Mapping[str, Any] = field(default_factory=dict)
+    contents_of: Callable[[int], Mapping[str, Any]] = lambda _: {}
+    takes_over: bool = False
 
 
 OpenWork = Callable[[Job], Work]

@@ -24,11 +24,14 @@ def load_prompts(prompts: str | Sequence[Any], *, neutral: str) -> "list[Prompt]
     return check_prompts(prompts, default_neutral=neutral)
 
 
-def prompt_facts(prompts: "Sequence[Prompt]") -> Mapping[str, Any]:
-    """A digest of every prompt by name, so that a later conflict can name the prompt that differs."""
-    import storage
+def prompt_contents(prompts: "Sequence[Prompt]") -> Mapping[str, Any]:
+    """The prompts as a stage's contents: a digest of each by name, none of which may change, and their order."""
+    from pipeline.runs.contents import digest
 
-    return {"prompt": {p.name: storage.config_hash(p.model_dump(mode="json"))[:16] for p in prompts}}
+    return {
+        "prompt": {p.name: digest(p.model_dump(mode="json")) for p in prompts},
+        "order": digest([p.prompt_id for p in prompts]),
+    }
 
 
 def warn_of_unknown_words(prompts: "Sequence[Prompt]", pack: "Pack") -> None:

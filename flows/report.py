@@ -12,11 +12,12 @@ from pipeline.config import ReportConfig
 
 def open_report(job: Job) -> Work:
     """The report, in one piece."""
-    from pipeline.runs.shard import find_input
+    from pipeline.runs.shard import check_made_of, find_input
     from pipeline.stages import report as stage
 
     config, pack = job.config, job.open_pack()
-    scores = find_input("scores", *job.stores)
+    scores, dataset = find_input("scores", *job.stores), find_input("dataset", *job.stores)
+    check_made_of(scores, dataset)
     return Work(
         stage=stage.STAGE,
         num_shards=1,
@@ -25,12 +26,14 @@ def open_report(job: Job) -> Work:
             config,
             job.store,
             pack,
-            dataset=find_input("dataset", *job.stores),
+            dataset=dataset,
             edited=find_input("edited_latents", *job.stores),
             scores=scores,
         ),
-        facts={"scores": scores.content_hash},
         provisional=scores.is_partial,
+        facts={"scores": scores.config_hash},
+        contents=stage.report_contents(scores),
+        contents_of=lambda _: stage.report_contents(scores),
     )
 
 

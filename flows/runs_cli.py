@@ -174,6 +174,7 @@ def clean_run(
 
     Crashes leave temporary files, and files in a stage's folder that no receipt names. Nothing else is touched.
     """
+    from pipeline.runs.growth import forget_earlier
     from storage import delete_stage, delete_waste, find_waste, read_states
 
     with _one_line_errors():
@@ -190,6 +191,7 @@ def clean_run(
                 console.print(f"{name}: {state.files:,} files, {_size(state.bytes)}")
                 if yes:
                     delete_stage(stores[0], name)
+                    forget_earlier(stores[0], name)
         else:
             total = count = 0
             for store in stores:

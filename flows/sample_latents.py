@@ -23,6 +23,9 @@ def open_latents(job: Job) -> Work:
         total=config.num_latents,
         unit="latents",
         rows_in=lambda shard: len(shard_bounds(config.num_latents, config.shard_size, shard)),
+        contents={"num_latents": config.num_latents},
+        contents_of=lambda shard: stage.latents_contents(config, shard),
+        takes_over=True,
     )
 
 

@@ -30,6 +30,9 @@ def open_scores(job: Job) -> Work:
         facts={"dataset": dataset.config_hash},
         rows_in=lambda _: 0,
         provisional=dataset.provisional,
+        contents={**dataset.contents, "dataset": dataset.state},
+        contents_of=lambda shard: dataset.receipt(shard).contents,
+        takes_over=True,
     )
 
 
@@ -50,6 +53,8 @@ def open_photo_scores(job: Job) -> Work:
         facts={"dataset": dataset.config_hash},
         rows_in=lambda _: 0,
         provisional=dataset.provisional,
+        contents={**dataset.contents, "dataset": dataset.state},
+        contents_of=lambda shard: dataset.receipt(shard).contents,
     )
 
 

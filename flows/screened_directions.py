@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from flows.jobs import Job, Work
-from flows.prompt_lists import prompt_facts
+from flows.prompt_lists import prompt_contents
 from flows.shards import run_shards, run_stage
 
 if TYPE_CHECKING:
@@ -76,7 +76,14 @@ def open_table(job: Job) -> Work:
     from pipeline.stages.screened_directions import STAGE
 
     opened = open_screening(job)
-    return Work(STAGE, 1, opened.config_hash, lambda _: opened.run_directions(), facts=prompt_facts(job.prompts))
+    return Work(
+        STAGE,
+        1,
+        opened.config_hash,
+        lambda _: opened.run_directions(),
+        contents={**prompt_contents(job.prompts), "earlier": opened.contents["earlier"]},
+        contents_of=lambda _: opened.contents,
+    )
 
 
 def screen(job: Job, *, workers: int) -> dict[str, Any]:

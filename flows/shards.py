@@ -43,15 +43,35 @@ def run_stage(
         the closed stage's facts, with ``run``, ``shards_skipped``, and the shards that are ``missing``.
     Raises:
         IncompleteError: if shards failed and the next stage needs them all.
-        storage.ConflictError: if the run holds this stage made with other settings; names them.
+        storage.ConflictError: if the run holds this stage made with other settings, or of more; names what differs.
     """
     from pipeline.runs.conflicts import check_same_settings, is_closed, mark_provisional
+    from pipeline.runs.growth import forget_earlier, open_again
     from pipeline.runs.shard import close_stage
 
     work, config, pack = open_work(opener, job), config_of(job), job.open_pack()
-    check_same_settings(job.store, work.stage, config_hash=work.config_hash, config=config, pack=pack, facts=work.facts)
-    if before is not None and not is_closed(job.store, work.stage, config_hash=work.config_hash):
+    check_same_settings(
+        job.store,
+        work.stage,
+        config_hash=work.config_hash,
+        config=config,
+        pack=pack,
+        facts=work.facts,
+        contents=work.contents,
+    )
+    if before is not None and not is_closed(
+        job.store, work.stage, config_hash=work.config_hash, contents=work.contents
+    ):
         before()
+    open_again(
+        job.store,
+        work.stage,
+        num_shards=work.num_shards,
+        config_hash=work.config_hash,
+        contents=work.contents,
+        contents_of=work.contents_of,
+        keep=work.takes_over,
+    )
     if work.provisional:
         mark_provisional(
             job.store,
@@ -72,10 +92,13 @@ def run_stage(
         config=config,
         pack=pack,
         facts=work.facts,
+        contents=work.contents,
         set_aside={one.shard: one.reason for one in missing},
         rows_in=work.rows_in,
         provisional=work.provisional,
     )
+    if not missing:  # else a rerun takes over what is kept of them
+        forget_earlier(job.store, work.stage)
     return _said(closed | {"run": job.run, "missing": missing}, reports)
 
 

@@ -6,7 +6,7 @@ from flows.commands import Request, command
 from flows.engine import ENGINE
 from flows.jobs import Job, Work
 from flows.parameters import PROMPTS, REFERENCE, RUN, RUN_ON, WORKERS, Parameter, Uri, settings_of
-from flows.prompt_lists import load_prompts, prompt_facts, warn_of_missing_identity, warn_of_unknown_words
+from flows.prompt_lists import load_prompts, prompt_contents, warn_of_missing_identity, warn_of_unknown_words
 from flows.shards import run_stage
 from pipeline.config import MappersConfig
 
@@ -47,14 +47,19 @@ def open_mappers(job: Job) -> Work:
     return Work(
         stage=stage.STAGE,
         num_shards=num_shards,
-        config_hash=stage.mappers_hash(config, pack, prompts, latents),
+        config_hash=stage.mappers_hash(config, pack),
         run_shard=lambda shard: stage.run_mappers_shard(
             config, job.store, pack, shard, prompts=prompts, latents=latents
         ),
         total=num_shards * config.num_steps,
         unit="updates",
-        facts={"latents": None if latents is None else latents.config_hash, **prompt_facts(prompts)},
         rows_in=lambda shard: len(shard_bounds(len(prompts), config.shard_size, shard)),
+        contents={
+            **prompt_contents(prompts),
+            "training": {} if latents is None else {"latents": latents.rows, "state": latents.state},
+        },
+        contents_of=lambda shard: stage.mappers_contents(config, pack, prompts, latents, shard=shard),
+        takes_over=True,
     )
 
 

@@ -87,6 +87,7 @@ class StageConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
     performance_only: ClassVar[frozenset[str]] = frozenset({"batch_size"})
     switches: ClassVar[frozenset[str]] = frozenset()
+    grows: ClassVar[frozenset[str]] = frozenset()  # how many rows there are, not what they are
 
     def identity(self) -> dict[str, Any]:
         """The settings a result depends on, as JSON values: all but those that only trade memory for speed.
@@ -116,6 +117,8 @@ def recommended(kind: type[ConfigT], settings: Mapping[str, Any], given: Mapping
 class LatentsConfig(StageConfig):
     """Latents sampled from seeds."""
 
+    grows: ClassVar[frozenset[str]] = frozenset({"num_latents"})
+
     num_latents: Count = Field(default=16, description="How many latents to sample, one seed each.")
     first_seed: FirstSeed = 0
     psi: Psi = 0.7
@@ -125,6 +128,8 @@ class LatentsConfig(StageConfig):
 
 class ImportedLatentsConfig(StageConfig):
     """Latents read from a file."""
+
+    grows: ClassVar[frozenset[str]] = frozenset({"sha256"})
 
     name: str = Field(description="Name of the file, which names the latents.", json_schema_extra=NOT_A_PARAMETER)
     sha256: str = Field(description="Of the file's contents.", json_schema_extra=NOT_A_PARAMETER)

@@ -5,7 +5,7 @@ import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from functools import partial
 from typing import Any, TypedDict
 
@@ -42,6 +42,7 @@ class ShardManifest:
         rows: rows written.
         outputs: the files written, by path.
         failures: rows among them that bad input made fail.
+        contents: which part of the inputs it was made of, as JSON; a run that grows asks by it which shards stay.
     """
 
     stage: str
@@ -52,6 +53,7 @@ class ShardManifest:
     rows: int
     outputs: dict[str, OutputRecord]
     failures: int
+    contents: dict[str, Any] = field(default_factory=dict)
 
 
 def config_hash(config: Mapping[str, Any]) -> str:
@@ -80,6 +82,7 @@ def write_shard(
     rows: int,
     failures: int,
     files: Mapping[str, bytes],
+    contents: Mapping[str, Any] | None = None,
     writers: int = 1,
 ) -> ShardManifest:
     """Write a shard's files, then its manifest at ``_shards/{stage}/{shard:05d}.json``.
@@ -96,6 +99,7 @@ def write_shard(
         rows: rows in the files.
         failures: rows among them with an error.
         files: content by path, relative to the store.
+        contents: which part of the inputs the shard was made of; may change from run to run where the config may not.
         writers: files written at a time: for many small ones, each of which waits for the disk or the network.
     Raises:
         ValueError: if ``stage`` or ``shard`` cannot name a manifest.
@@ -111,6 +115,7 @@ def write_shard(
         rows=rows,
         outputs={path: _record(data) for path, data in files.items()},
         failures=failures,
+        contents=_plain(contents or {}, "contents"),
     )
     if writers == 1:
         for path, data in files.items():
@@ -166,21 +171,52 @@ def delete_shard(store: Store, stage: str, shard: int) -> None:
     store.delete(_shard_path(stage, shard))
 
 
-def is_done(store: Store, stage: str, shard: int, *, config_hash: str) -> bool:
+def remove_shard(store: Store, stage: str, shard: int) -> None:
+    """Delete a shard: its files first and then its manifest, so that a crash leaves no file that nobody answers for.
+
+    Args:
+        store: the run's output folder.
+        stage: name of the stage.
+        shard: number of the shard; nothing happens if it has no manifest. Of one that cannot be parsed the files are
+            not known, and stay.
+    """
+    try:
+        manifest = read_shard(store, stage, shard)
+    except CorruptError:
+        manifest = None
+    for path in () if manifest is None else manifest.outputs:
+        store.delete(path)
+    delete_shard(store, stage, shard)
+
+
+def is_done(
+    store: Store, stage: str, shard: int, *, config_hash: str, contents: Mapping[str, Any] | None = None
+) -> bool:
     """Whether the shard need not be run: its manifest is there and every file has the recorded size and SHA-256.
 
-    Every file is read. No manifest, one that cannot be parsed, or a file missing or damaged: False.
+    Every file is read. No manifest, one that cannot be parsed or is of other contents, or a file missing or damaged:
+    False.
 
     Args:
         store: the run's output folder.
         stage: name of the stage.
         shard: number of the shard.
         config_hash: of the config that would be run now.
+        contents: which part of the inputs it would be made of now, as in ``write_shard``.
     Raises:
         ConflictError: if the manifest was written with another config.
     """
     manifest = _own_manifest(store, stage, shard, config_hash)
-    return manifest is not None and all(is_intact(store, path, record) for path, record in manifest.outputs.items())
+    if manifest is None or manifest.contents != _plain(contents or {}, "contents"):
+        return False
+    return all(is_intact(store, path, record) for path, record in manifest.outputs.items())
+
+
+def list_shards(store: Store, stage: str) -> list[int]:
+    """Numbers of the shards that have a manifest, in order; nothing is said of what is in it."""
+    folder = _stage_folder(stage)
+    names = (path.removeprefix(f"{folder}/").removesuffix(".json") for path in store.list(folder))
+    return sorted(int(name) for name in names if name.isdecimal())
 
 
 def shard_outputs(store: Store, stage: str) -> list[str]:
@@ -189,10 +225,7 @@ def shard_outputs(store: Store, stage: str) -> list[str]:
     Raises:
         CorruptError: if a manifest cannot be parsed.
     """
-    folder = _stage_folder(stage)
-    names = (path.removeprefix(f"{folder}/").removesuffix(".json") for path in store.list(folder))
-    shards = sorted(int(name) for name in names if name.isdecimal())
-    manifests = read_shards(store, stage, shards)
+    manifests = read_shards(store, stage, list_shards(store, stage))
     return [path for manifest in manifests if manifest is not None for path in sorted(manifest.outputs)]
 
 
@@ -276,9 +309,15 @@ def _read_json(store: Store, path: str) -> dict[str, Any] | None:
 
 
 def _parsed(payload: dict[str, Any], uri: str) -> ShardManifest:
-    expected = {field.name for field in fields(ShardManifest)}
+    expected = {column.name for column in fields(ShardManifest)}
+    payload = {"contents": {}, **payload}  # a manifest of an earlier version has none
     outputs = payload.get("outputs")
-    if set(payload) != expected or not isinstance(outputs, dict) or not all(map(_is_record, outputs.values())):
+    if (
+        set(payload) != expected
+        or not isinstance(payload["contents"], dict)
+        or not isinstance(outputs, dict)
+        or not all(map(_is_record, outputs.values()))
+    ):
         raise CorruptError(
             f"{uri} must be a shard's manifest with the fields {sorted(expected)}; got {sorted(payload)}. "
             f"Delete it and run the shard again."

@@ -27,9 +27,10 @@ class ChannelTable:
         channel: [c].
         direction: unit vectors [c, d], zero for channels without effect.
         std: standard deviation of each channel, [c].
-        source: hash of what the table was made from.
+        source: hash of the settings that the table was made with.
         effect: mean differences of unit embeddings [c, d], not normalised; None where the table holds none.
         agreement: length of the mean unit difference [c]; None where the table holds none.
+        state: hash of what it holds; that of a prompt list's screening changes with the list.
     """
 
     layer: np.ndarray
@@ -39,6 +40,7 @@ class ChannelTable:
     source: str
     effect: Float[Tensor, "c d"] | None = None
     agreement: Float[Tensor, "c"] | None = None
+    state: str = ""
 
 
 def load_channel_table(pack: Pack, *stores: Store | None) -> ChannelTable:
@@ -61,9 +63,13 @@ def find_channel_table(pack: Pack, *stores: Store | None) -> ChannelTable | None
     directions = find_optional_input("channel_directions", *stores)
     statistics = find_optional_input("style_statistics", *stores)
     if directions is not None and statistics is not None:
-        return _channel_table(directions.table(), statistics.table(), source=directions.config_hash)
+        return _channel_table(
+            directions.table(), statistics.table(), source=directions.config_hash, state=directions.state
+        )
     if pack.has(DIRECTIONS_FILE) and pack.has(STATISTICS_FILE):
-        return _channel_table(pack.table(DIRECTIONS_FILE), pack.table(STATISTICS_FILE), source=pack.digest)
+        return _channel_table(
+            pack.table(DIRECTIONS_FILE), pack.table(STATISTICS_FILE), source=pack.digest, state=pack.digest
+        )
     return None
 
 
@@ -76,10 +82,10 @@ def load_screened_table(pack: Pack, run: Store, other: Store | None = None) -> C
     directions = find_input("screened_directions", run)
     statistics = find_optional_input("style_statistics", run, other)
     table = pack.table(STATISTICS_FILE) if statistics is None else statistics.table()
-    return _channel_table(directions.table(), table, source=directions.config_hash)
+    return _channel_table(directions.table(), table, source=directions.config_hash, state=directions.state)
 
 
-def _channel_table(directions: pa.Table, statistics: pa.Table, *, source: str) -> ChannelTable:
+def _channel_table(directions: pa.Table, statistics: pa.Table, *, source: str, state: str) -> ChannelTable:
     keys = zip(statistics["layer"].to_pylist(), statistics["channel"].to_pylist(), strict=True)
     std = dict(zip(keys, statistics["std"].to_pylist(), strict=True))
     layer, channel = directions["layer"].to_numpy(), directions["channel"].to_numpy()
@@ -89,6 +95,7 @@ def _channel_table(directions: pa.Table, statistics: pa.Table, *, source: str) -
         direction=torch.from_numpy(storage.stack(directions["direction"]).copy()),
         std=torch.tensor([std[int(a), int(b)] for a, b in zip(layer, channel, strict=True)]),
         source=source,
+        state=state,
         effect=_effect(directions),
         agreement=_agreement(directions),
     )
@@ -104,6 +111,7 @@ def published_layers(channels: ChannelTable) -> ChannelTable:
         direction=channels.direction[kept],
         std=channels.std[kept],
         source=channels.source,
+        state=channels.state,
         effect=None if channels.effect is None else channels.effect[kept],
         agreement=None if channels.agreement is None else channels.agreement[kept],
     )

@@ -1,4 +1,4 @@
-"""Two settings in one run folder: refused before any work, with the names of what differs."""
+"""Two settings in one run folder: refused before any work, with the names of what differs. So is a run that shrinks."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,29 +7,33 @@ import storage
 from pipeline import __version__
 from pipeline.config import StageConfig
 from pipeline.packs.pack import Pack
-from storage import ConflictError, Store
+from pipeline.runs.growth import read_last_stage
+from pipeline.runs.shard import Contents, same_contents
+from storage import ConflictError, CorruptError, Store
 
 MOST_NAMED = 8  # differences in one message
 
 
-def is_closed(store: Store, stage: str, *, config_hash: str) -> bool:
-    """Whether the stage was closed with these settings."""
+def is_closed(store: Store, stage: str, *, config_hash: str, contents: Contents | None = None) -> bool:
+    """Whether the stage was closed with these settings, and made of this."""
     closed = storage.read_stage(store, stage)
-    return closed is not None and closed["config_hash"] == config_hash
+    if closed is None or closed["config_hash"] != config_hash:
+        return False
+    return same_contents(closed.get("contents", {}), contents or {})
 
 
 def forget_other_settings(store: Store, stage: str, *, config_hash: str) -> None:
-    """Take back the receipts of a stage that were made with other settings: for views, which may always be made anew.
+    """Delete the shards of a stage that were made with other settings: for views, which may always be made anew.
 
     Args:
         store: the view's folder.
         stage: name of the stage.
-        config_hash: of what will be made; receipts with this hash stay.
+        config_hash: of what will be made; shards with this hash stay.
     """
     closed = storage.read_stage(store, stage)
-    if closed is None or closed["config_hash"] == config_hash:
+    if closed is not None and closed["config_hash"] == config_hash:
         return
-    _forget(store, stage, closed["shards"])
+    _forget(store, stage, config_hash)
 
 
 def mark_provisional(
@@ -59,14 +63,20 @@ def _give_way(store: Store, stage: str, *, config_hash: str, config: StageConfig
     if marked is None or marked["config_hash"] == config_hash:
         return
     if marked["config"] == config.identity() and marked["pack"] == pack.digest:
-        _forget(store, stage, marked["num_shards"])
+        _forget(store, stage, config_hash)
         store.delete(f"_{_provisional(stage)}.json")
 
 
-def _forget(store: Store, stage: str, num_shards: int) -> None:
-    for shard in range(num_shards):
-        storage.delete_shard(store, stage, shard)
+def _forget(store: Store, stage: str, config_hash: str) -> None:
+    """Delete the shards with other settings."""
     store.delete(f"_{stage}.json")
+    for shard in storage.list_shards(store, stage):
+        try:
+            done = storage.read_shard(store, stage, shard)
+        except CorruptError:
+            done = None
+        if done is None or done.config_hash != config_hash:
+            storage.remove_shard(store, stage, shard)
 
 
 def check_same_settings(
@@ -77,8 +87,9 @@ def check_same_settings(
     config: StageConfig,
     pack: Pack,
     facts: Mapping[str, Any],
+    contents: Contents | None = None,
 ) -> None:
-    """Nothing, if the run does not hold this stage yet or holds it made with the same settings.
+    """Nothing, if the run does not hold this stage yet, or holds it made with the same settings and of no more.
 
     A stage that was marked as provisional, for want of what failed further up, gives way: its receipts are taken back.
 
@@ -89,20 +100,26 @@ def check_same_settings(
         config: its settings.
         pack: its pack.
         facts: what it depends on besides, as recorded when the stage is closed.
+        contents: what it would be made of, see ``check_grows``.
     Raises:
-        ConflictError: naming the settings that differ, as ``num_latents: 4 -> 5``.
+        ConflictError: naming the settings that differ, as ``psi: 0.7 -> 0.5``; or what is missing.
     """
     _give_way(store, stage, config_hash=config_hash, config=config, pack=pack)
-    closed = storage.read_stage(store, stage)
-    if closed is None or closed["config_hash"] == config_hash:
+    closed = read_last_stage(store, stage)
+    if closed is None:
         return
+    if closed["config_hash"] == config_hash:
+        check_grows(store, stage, contents or {})
+        return
+    known = {name: value for name, value in closed.get("config", {}).items() if name not in config.grows}
+    wanted = {name: value for name, value in config.identity().items() if name not in config.grows}
     before = {
-        **closed.get("config", {}),
+        **known,
         "pack": closed.get("pack_digest"),
         "code version": closed.get("code_version"),
         **closed.get("facts", {}),
     }
-    now = {**config.identity(), "pack": pack.digest, "code version": __version__, **facts}
+    now = {**wanted, "pack": pack.digest, "code version": __version__, **facts}
     differences = _differences(before, now)
     named = "; ".join(differences[:MOST_NAMED]) or "an earlier stage"
     more = f"; and {len(differences) - MOST_NAMED} more" if len(differences) > MOST_NAMED else ""
@@ -110,6 +127,39 @@ def check_same_settings(
         f"{store.uri} must hold the results of one config; {stage} there was made with other settings: {named}{more}. "
         f"Choose another run folder, take the former settings, or delete {stage} there."
     )
+
+
+def check_grows(store: Store, stage: str, contents: Contents) -> None:
+    """Nothing, if the stage would be made of all that it was made of, and perhaps of more.
+
+    Numbers (``num_latents``) must not fall; of mappings (``prompt``, by name) every entry must stay as it is. Anything
+    else is what an earlier stage came to, which answers for itself.
+
+    Args:
+        store: the run's folder.
+        stage: name of the stage.
+        contents: what it would be made of.
+    Raises:
+        ConflictError: naming what is gone or has changed.
+    """
+    closed = read_last_stage(store, stage)
+    if closed is None:
+        return
+    lost = []
+    for name, new in contents.items():
+        old = closed.get("contents", {}).get(name)
+        if isinstance(old, int) and isinstance(new, int) and new < old:
+            lost.append(f"{name}: {old} -> {new}")
+        elif isinstance(old, Mapping) and isinstance(new, Mapping):
+            kept = {key: new[key] for key in old if key in new}
+            lost += [f"{name} {difference}" for difference in _differences(old, kept)]
+    if lost:
+        named = "; ".join(lost[:MOST_NAMED])
+        more = f"; and {len(lost) - MOST_NAMED} more" if len(lost) > MOST_NAMED else ""
+        raise ConflictError(
+            f"{store.uri} may grow, but what it holds must stay; {stage} there would lose or change: {named}{more}. "
+            f"Ask for all that it holds and more, or choose another run folder."
+        )
 
 
 def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

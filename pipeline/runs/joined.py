@@ -51,6 +51,7 @@ def join_inputs(parts: Sequence[Input]) -> Input:
         num_shards=sum(part.num_shards for part in parts),
         rows=sum(part.rows for part in parts),
         config_hash=storage.config_hash({"joined": [part.config_hash for part in parts]}),
+        state=storage.config_hash({"joined": [part.state for part in parts]}),
         shard_rows=tuple(part.receipt(shard).rows for part in parts for shard in range(part.num_shards)),
         parts=tuple(parts),
     )

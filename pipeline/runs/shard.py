@@ -1,8 +1,13 @@
-"""What every stage shares: a shard is skipped when its receipt agrees, a stage is closed when all shards have one."""
+"""What every stage shares: a shard is skipped when its receipt agrees, a stage is closed when all shards have one.
+
+A receipt agrees in two things. Its config hash names the settings, of this stage and of those before it, and may never
+change in a folder. Its contents say which latents and prompts the shard was made of, and may: a run grows by them
+(``pipeline/runs/growth.py``).
+"""
 
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from itertools import accumulate, pairwise
 from typing import Any
@@ -47,6 +52,9 @@ MADE_BY = {
 }
 
 
+Contents = Mapping[str, Any]  # JSON; see the module's first lines
+
+
 @dataclass(frozen=True)
 class ShardReport:
     """What became of one shard: JSON-sized, so that it may cross a task boundary.
@@ -77,11 +85,15 @@ class Made:
 
 
 def stage_hash(stage: str, config: StageConfig, pack: Pack, inputs: Mapping[str, Any] | None = None) -> str:
-    """Hash of everything a stage's result depends on: settings, pack, code version and the hashes of its inputs."""
+    """Hash of everything a stage's rows depend on: settings, pack, code version and the hashes of its inputs.
+
+    How many rows there are is no part of it, see ``StageConfig.grows``: latents and prompts stand in the contents.
+    """
+    settings = {name: value for name, value in config.identity().items() if name not in config.grows}
     return storage.config_hash(
         {
             "stage": stage,
-            "config": config.identity(),
+            "config": settings,
             "pack": pack.digest,
             "code": __version__,
             "inputs": dict(inputs or {}),
@@ -97,15 +109,25 @@ def run_shard(
     config_hash: str,
     pack: Pack,
     make: Callable[[], Made],
+    contents: Contents | None = None,
     precision: Precision = "full",
 ) -> ShardReport:
     """Make a shard unless its receipt is there and agrees; ``make`` runs in the precision named.
 
+    Args:
+        store: the run's folder.
+        stage: name of the stage.
+        shard: number of the shard.
+        config_hash: of the settings; must be that of whatever the folder holds of this stage.
+        pack: its pack.
+        make: computes the shard.
+        contents: which part of the inputs the shard is made of; a receipt of others is not this shard's.
+        precision: of the arithmetic.
     Raises:
         PipelineError: if the pack's device does not have the precision.
         storage.ConflictError: if the folder holds this shard made with other settings.
     """
-    if storage.is_done(store, stage, shard, config_hash=config_hash):
+    if storage.is_done(store, stage, shard, config_hash=config_hash, contents=contents):
         done = storage.read_shard(store, stage, shard)
         assert done is not None
         return ShardReport(stage, shard, done.rows, done.failures, skipped=True)
@@ -121,6 +143,7 @@ def run_shard(
         rows=made.rows,
         failures=made.failures,
         files=made.files,
+        contents=contents,
         writers=made.writers,
     )
     return ShardReport(stage, shard, made.rows, made.failures, skipped=False)
@@ -138,6 +161,7 @@ def close_stage(
     set_aside: Mapping[int, str] | None = None,
     rows_in: Callable[[int], int] | None = None,
     provisional: bool = False,
+    contents: Contents | None = None,
 ) -> dict[str, Any]:
     """Write ``_<stage>.json``, the sign that a stage can be read, from the receipts of all its shards.
 
@@ -155,21 +179,25 @@ def close_stage(
         set_aside: reasons of the shards that failed, by number.
         rows_in: rows that a shard set aside was to make.
         provisional: what failed further up is missing here, see ``conflicts.mark_provisional``.
+        contents: what the whole stage was made of, recorded so that it is known how far it may grow.
     Raises:
         MissingInputError: if a shard is neither done nor set aside.
     """
     shard_rows: list[int] = []
+    made_of: list[Contents] = []
     failures = 0
     set_aside = dict(set_aside or {})
     for shard, done in enumerate(storage.read_shards(store, stage, range(num_shards))):
         if shard in set_aside and rows_in is not None:
             shard_rows.append(rows_in(shard))
+            made_of.append({"set_aside": True})
             continue
         if done is None or done.config_hash != config_hash:
             raise MissingInputError(
                 f"{stage} must have all {num_shards} shards before it is closed; shard {shard} is not done."
             )
         shard_rows.append(done.rows)
+        made_of.append(done.contents)
         failures += done.failures
     payload = {
         "stage": stage,
@@ -183,6 +211,8 @@ def close_stage(
         "pack_digest": pack.digest,
         "code_version": __version__,
         "facts": dict(facts or {}),
+        "contents": dict(contents or {}),
+        "state": storage.config_hash({"config_hash": config_hash, "shards": made_of}),
     }
     if set_aside:
         payload["set_aside"] = {str(shard): reason for shard, reason in sorted(set_aside.items())}
@@ -191,6 +221,11 @@ def close_stage(
     if storage.read_stage(store, stage) != payload:
         storage.write_stage(store, stage, payload)
     return payload
+
+
+def same_contents(recorded: Contents, wanted: Contents) -> bool:
+    """Whether two contents are one and the same, of which one has been through JSON and lost its tuples."""
+    return storage.config_hash(recorded) == storage.config_hash(wanted)
 
 
 @dataclass(frozen=True)
@@ -202,10 +237,12 @@ class Input:
         stage: name of the artifact.
         num_shards: its shards.
         rows: its rows.
-        config_hash: what it was made from.
+        config_hash: the settings it was made with.
         shard_rows: rows of each shard; None where the run is older than that record.
         set_aside: shards that failed, and why; their rows are counted and cannot be read.
         provisional: whether something that failed further up is missing from all of it.
+        state: changes with the settings and with every latent and prompt that is added.
+        contents: what the whole stage was made of.
     """
 
     store: Store
@@ -235,9 +272,12 @@ class Input:
         absent = {shard for shard, _ in self.set_aside}
         return [shard for shard in range(self.num_shards) if shard not in absent]
 
+    state: str = ""
+    contents: Contents = field(default_factory=dict, compare=False)
+
     def table(self, columns: list[str] | None = None, *, folder: str | None = None) -> pa.Table:
         """All shards as one table; ``folder`` picks among the tables of a stage that writes several."""
-        paths = storage.shard_outputs(self.store, self.stage)
+        paths = [path for shard in self.present for path in sorted(self.receipt(shard).outputs)]
         return storage.read_tables(self.store, _in_folder(paths, folder or self.stage), columns=columns)
 
     def shard_table(self, shard: int, *, folder: str | None = None, columns: list[str] | None = None) -> pa.Table:
@@ -300,7 +340,7 @@ class Input:
 
 @lru_cache(maxsize=16)
 def _counted_rows(source: Input) -> tuple[int, ...]:
-    """Rows of each shard by the receipts; the config hash in ``source`` fixes them, so they are counted once."""
+    """Rows of each shard by the receipts; the state of ``source`` fixes them, so they are counted once."""
     return tuple(source.receipt(shard).rows for shard in range(source.num_shards))
 
 
@@ -331,9 +371,31 @@ def find_optional_input(stage: str, *stores: Store | None) -> Input | None:
             set_aside = tuple((int(shard), reason) for shard, reason in run.get("set_aside", {}).items())
             provisional = run.get("provisional", False)
             return Input(
-                store, stage, run["shards"], run["rows"], run["config_hash"], shard_rows, set_aside, provisional
+                store,
+                stage,
+                run["shards"],
+                run["rows"],
+                run["config_hash"],
+                shard_rows,
+                set_aside,
+                provisional,
+                state=run.get("state", run["config_hash"]),
+                contents=run.get("contents", {}),
             )
     return None
+
+
+def check_made_of(made: Input, source: Input) -> None:
+    """Nothing, if an artifact was made of its source as that is now, or does not record of what.
+
+    Raises:
+        MissingInputError: if the source has grown since.
+    """
+    if made.contents.get(source.stage, source.state) != source.state:
+        raise MissingInputError(
+            f"{made.stage} at {made.store.uri} must be made of {source.stage} as it is now; that at "
+            f"{source.store.uri} has grown or is another. Run `styleclip {MADE_BY[made.stage]}` again."
+        )
 
 
 def _remedy(stage: str) -> str:

@@ -44,7 +44,9 @@ def run_balanced_labels_shard(
         return Made({part_path(STAGE, shard): storage.table_bytes(taken)}, rows=taken.num_rows)
 
     config_hash = balanced_labels_hash(config, pack, labels)
-    return run_shard(store, STAGE, shard, config_hash=config_hash, pack=pack, make=make)
+    return run_shard(
+        store, STAGE, shard, config_hash=config_hash, contents={"labels": labels.state}, pack=pack, make=make
+    )
 
 
 @lru_cache(maxsize=4)

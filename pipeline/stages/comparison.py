@@ -16,7 +16,8 @@ from pipeline.contact_sheet import Cell, compute_contact_sheet
 from pipeline.packs.pack import Pack
 from pipeline.prompts import ORIGINAL, Method, Prompt
 from pipeline.rows import ImageRow, rows_of
-from pipeline.runs.shard import Input, Made, ShardReport, find_optional_input, run_shard, stage_hash
+from pipeline.runs.contents import digest, keys_of
+from pipeline.runs.shard import Contents, Input, Made, ShardReport, find_optional_input, run_shard, stage_hash
 from pipeline.schemas import COMPARISON, Artifact, comparison_artifacts
 from pipeline.scoring import plots
 from pipeline.scoring.comparison import Dose, class_rows, dose_row, method_rows
@@ -41,12 +42,19 @@ class Compared:
     scores: Input
 
 
-def comparison_hash(
-    config: ComparisonConfig, pack: Pack, prompts: Sequence[Prompt], methods: Sequence[Compared]
-) -> str:
-    """The config hash of the comparison of these methods."""
-    inputs = {m.method: [m.dataset.config_hash, m.scores.content_hash] for m in methods}
-    return stage_hash(STAGE, config, pack, {"prompts": [p.model_dump(mode="json") for p in prompts], **inputs})
+def comparison_hash(config: ComparisonConfig, pack: Pack, methods: Sequence[Compared]) -> str:
+    """The config hash of the comparison of these methods, on whatever prompts."""
+    inputs = {m.method: [m.dataset.config_hash, m.scores.config_hash] for m in methods}
+    return stage_hash(STAGE, config, pack, inputs)
+
+
+def comparison_contents(prompts: Sequence[Prompt], methods: Sequence[Compared]) -> Contents:
+    """What the comparison is made of."""
+    states = {m.method: digest([m.dataset.state, m.scores.state]) for m in methods}
+    return {
+        "prompts": keys_of((p.prompt_id, p.model_dump(mode="json")) for p in prompts),
+        "methods": list(states.items()),
+    }
 
 
 def run_comparison(
@@ -82,8 +90,8 @@ def run_comparison(
             files[COST] = plots.plot_cost_against_quality(table)
         return Made(files, rows=len(table))
 
-    config_hash = comparison_hash(config, pack, prompts, methods)
-    return run_shard(store, STAGE, 0, config_hash=config_hash, pack=pack, make=make)
+    config_hash, contents = comparison_hash(config, pack, methods), comparison_contents(prompts, methods)
+    return run_shard(store, STAGE, 0, config_hash=config_hash, contents=contents, pack=pack, make=make)
 
 
 def scored_columns(methods: Sequence[Compared]) -> set[str]:

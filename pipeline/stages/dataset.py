@@ -1,10 +1,10 @@
 """Rendered datasets: every latent's original and its edits, as labelled PNG images in Parquet."""
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -16,6 +16,7 @@ from torch import Tensor
 import storage
 from pipeline.config import DatasetConfig, Precision, Rounding
 from pipeline.directions.style_move import StyleMove
+from pipeline.drawn_images import ImageKey, in_order, load_drawn_images
 from pipeline.errors import MissingInputError, PipelineError
 from pipeline.inversion.photos import load_photos, paste_edits, with_photos
 from pipeline.machine.batch_size import Batches
@@ -28,8 +29,20 @@ from pipeline.pixels import to_rgb_arrays, to_uint8
 from pipeline.prompts import ORIGINAL
 from pipeline.render_checks import render_faults, saturation
 from pipeline.rows import EditedLatentRow, ImageRow, PromptRow, artifact_table, rows_of
+from pipeline.runs.contents import digest, latent_keys
 from pipeline.runs.progress import advance
-from pipeline.runs.shard import Input, Made, ShardReport, count_shards, part_path, run_shard, shard_bounds, stage_hash
+from pipeline.runs.shard import (
+    Contents,
+    Input,
+    Made,
+    ShardReport,
+    check_made_of,
+    count_shards,
+    part_path,
+    run_shard,
+    shard_bounds,
+    stage_hash,
+)
 from pipeline.runs.tuned_packs import by_generator, delta_paths
 from pipeline.schemas import DATASET, DIRECTIONS_HASH, EDITS_FOLDER, PASTED_PHOTOS, PROMPTS, shape_of
 from pipeline.style_space import StyleSpace
@@ -129,6 +142,25 @@ def _checked_directions(directions: Input | None, moved: pa.Table) -> Input | No
     return directions
 
 
+@lru_cache(maxsize=2)
+def _direction_digests(directions: Input) -> dict[str, str]:
+    """A digest of every prompt's direction."""
+    moves: dict[str, list[Any]] = {}
+    for row in directions.table().to_pylist():
+        moves.setdefault(row.pop("prompt_id"), []).append(list(row.values()))
+    return {prompt_id: digest(found) for prompt_id, found in moves.items()}
+
+
+def dataset_contents(table: pa.Table, edited: Input, directions: Input | None) -> Contents:
+    """What a shard is made of: a range of latents, and all edits with their directions."""
+    moves = {} if directions is None else _direction_digests(directions)
+    edits = edited.receipt(edited.present[0]).contents.get("edits", [])
+    return {
+        "latents": latent_keys(table),
+        "edits": [[name, f"{known}-{moves[name]}" if name in moves else known] for name, known in edits],
+    }
+
+
 def dataset_hash(config: DatasetConfig, pack: Pack, latents: Input, edited: Input) -> str:
     """The config hash of the dataset."""
     return stage_hash(STAGE, config, pack, {"latents": latents.config_hash, "edited_latents": edited.config_hash})
@@ -138,8 +170,10 @@ def edits_per_latent(latents: Input, edited: Input) -> int:
     """Edits of every latent: prompts times strengths.
 
     Raises:
+        MissingInputError: if there are more latents now than were edited.
         PipelineError: if the edits are of other latents.
     """
+    check_made_of(edited, latents)
     if edited.rows % latents.rows:
         raise PipelineError(
             f"edited_latents must hold the same edits of each of the {latents.rows} latents; it has {edited.rows} "
@@ -170,14 +204,17 @@ def run_dataset_shard(
 ) -> ShardReport:
     """Render and write one range of latents with all their edits.
 
-    Latents and edits that failed upstream are counted, not drawn; a render that is no image is a failed row. A latent
-    with a generator of its own is drawn with that.
-    ``directions`` is asked for only where edited_latents refer to it.
+    What a smaller run had drawn already is taken over, byte for byte. Latents and edits that failed upstream are
+    counted, not drawn; a render that is no image is a failed row. A latent with a generator of its own is drawn with
+    that. ``directions`` is asked for only where edited_latents refer to it.
     """
+    num_edits = edits_per_latent(latents, edited)
+    bounds = shard_bounds(latents.rows, latents_per_shard(config, num_edits), shard)
+    table = latents.slice_table(bounds.start, bounds.stop)
+    config_hash, contents = dataset_hash(config, pack, latents, edited), dataset_contents(table, edited, directions)
 
     def make() -> Made:
-        num_edits = edits_per_latent(latents, edited)
-        bounds = shard_bounds(latents.rows, latents_per_shard(config, num_edits), shard)
+        earlier = load_drawn_images(store, contents, config_hash=config_hash)
         prompts = {row.prompt_id: row for row in rows_of(PromptRow, edited.shard_table(0, folder=EDITS_FOLDER))}
         moved = edited.slice_table(bounds.start * num_edits, bounds.stop * num_edits)
         moves = load_moves(_checked_directions(directions, moved), pack.generator.space)
@@ -189,10 +226,9 @@ def run_dataset_shard(
                 move = moves[row.direction] if row.direction is not None else None
                 edit = Edit(prompts[row.edit_id], row.strength, row.space, row.vector, move)
                 edits.setdefault(row.latent_id, []).append(edit)
-        table = latents.slice_table(bounds.start, bounds.stop)
         finite = np.isfinite(storage.stack(table["w_plus"])).all(axis=1)
         usable = table.filter(pa.array(finite)).filter(pc.field("status") == "ok")
-        rows: list[ImageRow] = []
+        rows: list[ImageRow] = list(earlier.values())
         if usable.num_rows:
             w_plus = storage.stack(usable["w_plus"]).reshape(usable.num_rows, *shape_of(table, "w_plus"))
             with torch.no_grad():
@@ -202,10 +238,14 @@ def run_dataset_shard(
                 batches = (
                     batch
                     for i in places
-                    for batch in _batches(names[i], styles[i], edits.get(names[i], []), config, pack)
+                    for batch in _batches(names[i], styles[i], edits.get(names[i], []), config, pack, without=earlier)
                 )
                 for rendered in _rendered(own.generator, config, batches, device=styles.device):
                     rows += rendered
+        if earlier:
+            advance(len(earlier))
+            drawn = usable["latent_id"].to_pylist()
+            rows = in_order(rows, {x: [(e.prompt.prompt_id, e.strength) for e in edits.get(x, ())] for x in drawn})
         photos = load_photos(latents, bounds)
         rows = with_photos(rows, photos)
         files = {part_path(STAGE, shard): storage.table_bytes(artifact_table(DATASET, rows))}
@@ -215,8 +255,16 @@ def run_dataset_shard(
         failed = sum(row.status == "failed" for row in rows)
         return Made(files, rows=len(rows), failures=table.num_rows - usable.num_rows + lost + failed)
 
-    config_hash = dataset_hash(config, pack, latents, edited)
-    return run_shard(store, STAGE, shard, config_hash=config_hash, pack=pack, make=make, precision=config.precision)
+    return run_shard(
+        store,
+        STAGE,
+        shard,
+        config_hash=config_hash,
+        contents=contents,
+        pack=pack,
+        make=make,
+        precision=config.precision,
+    )
 
 
 def compute_edited_style(generator: Generator, style: Float[Tensor, "s"], edit: Edit) -> Float[Tensor, "s"]:
@@ -239,11 +287,22 @@ class _Batch(NamedTuple):
 
 
 def _batches(
-    latent_id: str, style: Float[Tensor, "s"], edits: list[Edit], config: DatasetConfig, pack: Pack
+    latent_id: str,
+    style: Float[Tensor, "s"],
+    edits: list[Edit],
+    config: DatasetConfig,
+    pack: Pack,
+    *,
+    without: Collection[ImageKey] = (),
 ) -> Iterator[_Batch]:
-    """The original, then every edit."""
-    styles = torch.stack([style, *(compute_edited_style(pack.generator, style, edit) for edit in edits)])
-    labels = [(latent_id, None, 0.0), *((latent_id, edit.prompt, edit.strength) for edit in edits)]
+    """The original, then every edit, without the images that are there already."""
+    edits = [edit for edit in edits if (latent_id, edit.prompt.prompt_id, edit.strength) not in without]
+    first = [] if (latent_id, ORIGINAL, 0.0) in without else [style]
+    labels: list[tuple[str, PromptRow | None, float]] = [(latent_id, None, 0.0) for _ in first]
+    labels += [(latent_id, edit.prompt, edit.strength) for edit in edits]
+    if not labels:
+        return
+    styles = torch.stack([*first, *(compute_edited_style(pack.generator, style, edit) for edit in edits)])
     for start in range(0, len(labels), config.batch_size):
         part = slice(start, start + config.batch_size)
         yield _Batch(styles[part], labels[part])

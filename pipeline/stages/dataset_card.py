@@ -102,7 +102,7 @@ def run_dataset_card(
         return Made(files, rows=sum(counts.rows.values()))
 
     config_hash = dataset_card_hash(config, pack, labels)
-    return run_shard(store, STAGE, 0, config_hash=config_hash, pack=pack, make=make)
+    return run_shard(store, STAGE, 0, config_hash=config_hash, contents={"labels": labels.state}, pack=pack, make=make)
 
 
 def _sizes(store: Store, parts: Sequence[Part]) -> Counter[str]:

@@ -24,8 +24,8 @@ def edit_plan_hash(
     """The config hash of a plan."""
     inputs = {
         "request": request.identity(),
-        "surveys": [survey.config_hash for survey in surveys],
-        "labels": [of.config_hash for of in labels],
+        "surveys": [survey.state for survey in surveys],
+        "labels": [of.state for of in labels],
     }
     return stage_hash(STAGE, config, pack, inputs)
 

@@ -6,6 +6,7 @@ Letters: n latent, l row of w_plus, d w_dim.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -20,7 +21,18 @@ from pipeline.models.mapper import Mapper, load_mapper, moved_latents
 from pipeline.packs.pack import Pack
 from pipeline.prompts import Method, Prompt, templates
 from pipeline.rows import EditedLatentRow, PromptRow, artifact_table, rows_of
-from pipeline.runs.shard import Input, Made, ShardReport, count_shards, part_path, run_shard, shard_bounds, stage_hash
+from pipeline.runs.contents import digest, keys_of, latent_keys
+from pipeline.runs.shard import (
+    Contents,
+    Input,
+    Made,
+    ShardReport,
+    count_shards,
+    part_path,
+    run_shard,
+    shard_bounds,
+    stage_hash,
+)
 from pipeline.schemas import DIRECTIONS_HASH, EDIT_PLAN, EDITED_LATENTS, EDITS_FOLDER, PROMPTS, shape_of, vectors_of
 from storage import Store
 
@@ -43,10 +55,12 @@ class Edits:
     Attributes:
         rows: one per prompt in list order; strengths are filled in.
         sources: the artifact behind each method in use.
+        keys: ``[prompt_id, digest]`` of each; the digest is of all that its edits depend on beside the latent.
     """
 
     rows: list[PromptRow]
     sources: Mapping[Method, Input]
+    keys: list[list[str]]
 
     @property
     def usable(self) -> list[PromptRow]:
@@ -87,7 +101,8 @@ def load_edits(
                 f"it is not. Give every step the same prompt list."
             )
         rows.append(_edit_row(prompt, config, pack, outcomes[prompt.prompt_id]))
-    edits = Edits(rows, sources)
+    found = [(row.prompt_id, [*_edit_facts(row), outcomes[row.prompt_id].made_from]) for row in rows]
+    edits = Edits(rows, sources, keys_of(found))
     if not edits.usable:
         raise PipelineError(
             f"rendering needs at least one usable prompt; all {len(rows)} failed, the first: {rows[0].error}"
@@ -97,10 +112,14 @@ def load_edits(
 
 @dataclass(frozen=True)
 class _Outcome:
-    """What a method says of a prompt; ``row`` is all that global directions record of it."""
+    """What a method says of a prompt; ``row`` is all that global directions record of it.
+
+    ``made_from`` is what the edit is made from: the settings of its method, and the mapper's weights by their hash.
+    """
 
     status: str
     error: str | None
+    made_from: Sequence[str]
     row: PromptRow | None = None
 
 
@@ -109,12 +128,14 @@ def _outcomes(method: Method, source: Input) -> Mapping[str, _Outcome]:
     """By prompt_id. Every shard asks for them."""
     if method == "global":
         rows = rows_of(PromptRow, source.table(folder=PROMPTS.name))
-        return {row.prompt_id: _Outcome(row.status, row.error, row) for row in rows}
+        return {row.prompt_id: _Outcome(row.status, row.error, (source.config_hash,), row) for row in rows}
+    weights = _mapper_digests(source) if method == "mapper" else {}
     outcomes: dict[str, _Outcome] = {}
     table = source.table(["prompt_id", "status", "error"])
     for prompt_id, status, error in zip(*(column.to_pylist() for column in table.columns), strict=True):
         if status == "ok" or prompt_id not in outcomes:  # one latent that worked makes a prompt usable
-            outcomes[prompt_id] = _Outcome(status, error)
+            made_from = (source.config_hash, weights[prompt_id]) if prompt_id in weights else (source.config_hash,)
+            outcomes[prompt_id] = _Outcome(status, error, made_from)
     return outcomes
 
 
@@ -133,6 +154,18 @@ def _is_settled(prompts: Sequence[Prompt], method: Method, source: Input) -> boo
         return True
     usable = {prompt_id for prompt_id, outcome in _outcomes(method, source).items() if outcome.status == "ok"}
     return all(prompt.prompt_id in usable for prompt in prompts if prompt.method == method)
+
+
+def _mapper_digests(mappers: Input) -> dict[str, str]:
+    """prompt_id to the SHA-256 of the mapper's weights."""
+    recorded = {path: x["sha256"] for i in mappers.present for path, x in mappers.receipt(i).outputs.items()}
+    return {prompt_id: recorded[path] for prompt_id, (path, _) in _trained_mappers(mappers).items() if path}
+
+
+def _edit_facts(row: PromptRow) -> list[Any]:
+    """What of a prompt its edits and their labels depend on; the numbers behind a direction are not among it."""
+    told = (row.prompt, row.target, row.neutral, row.method, row.wants, row.status, row.error)
+    return [*told, [float(strength) for strength in row.strengths]]
 
 
 def _edit_row(prompt: Prompt, config: EditedLatentsConfig, pack: Pack, outcome: _Outcome) -> PromptRow:
@@ -167,22 +200,18 @@ def _edit_row(prompt: Prompt, config: EditedLatentsConfig, pack: Pack, outcome: 
         return replace(row, status="failed", error=f"prompt {prompt.name!r}: {error}")
 
 
-def edited_latents_hash(
-    config: EditedLatentsConfig,
-    pack: Pack,
-    prompts: Sequence[Prompt],
-    latents: Input,
-    sources: Mapping[Method, Input],
-    plan: Input | None = None,
-) -> str:
-    """The config hash of the edited latents of these prompts, of those pairs that a plan names, if there is one."""
-    inputs = {
-        SOURCES[method]: source.config_hash if _is_settled(prompts, method, source) else source.content_hash
-        for method, source in sorted(sources.items())
-    }
-    inputs |= {} if plan is None else {EDIT_PLAN.name: plan.config_hash}
-    listed = [p.model_dump(mode="json") for p in prompts]
-    return stage_hash(STAGE, config, pack, {"prompts": listed, "latents": latents.config_hash, **inputs})
+def edited_latents_hash(config: EditedLatentsConfig, pack: Pack, latents: Input, plan: Input | None = None) -> str:
+    """The config hash of the edited latents, of whatever prompts; of those pairs that a plan names, if there is one."""
+    inputs = {"latents": latents.config_hash} | ({} if plan is None else {EDIT_PLAN.name: plan.config_hash})
+    return stage_hash(STAGE, config, pack, inputs)
+
+
+def edited_latents_contents(table: pa.Table, edits: Edits) -> Contents:
+    """What a shard is made of: a range of latents, and all prompts with what is known of them."""
+    known = [
+        digest([str(value) for name, value in vars(row).items() if name != "text_direction"]) for row in edits.rows
+    ]
+    return {"latents": latent_keys(table), "edits": edits.keys, "prompts": digest(known)}
 
 
 def edited_latents_num_shards(config: EditedLatentsConfig, latents: Input) -> int:
@@ -207,7 +236,6 @@ def run_edited_latents_shard(
     pack: Pack,
     shard: int,
     *,
-    prompts: Sequence[Prompt],
     latents: Input,
     edits: Edits,
     plan: Input | None = None,
@@ -216,10 +244,10 @@ def run_edited_latents_shard(
 
     A latent or a pair that failed upstream keeps its rows, as failed ones; what ``plan`` does not name is left out.
     """
+    bounds = shard_bounds(latents.rows, config.shard_size, shard)
+    table = latents.slice_table(bounds.start, bounds.stop)
 
     def make() -> Made:
-        bounds = shard_bounds(latents.rows, config.shard_size, shard)
-        table = latents.slice_table(bounds.start, bounds.stop)
         w_plus = storage.stack(table["w_plus"]).reshape(table.num_rows, *shape_of(table, "w_plus"))
         pairs: dict[str, Mapping[tuple[str, str], _Edited]] = {
             method: _find_pairs(edits.sources[method], latents.rows, bounds)
@@ -242,8 +270,15 @@ def run_edited_latents_shard(
             files[part_path(EDITS_FOLDER, 0)] = storage.table_bytes(listed)
         return Made(files, rows=len(rows), failures=sum(row.status == "failed" for row in rows))
 
-    config_hash = edited_latents_hash(config, pack, prompts, latents, edits.sources, plan)
-    return run_shard(store, STAGE, shard, config_hash=config_hash, pack=pack, make=make)
+    return run_shard(
+        store,
+        STAGE,
+        shard,
+        config_hash=edited_latents_hash(config, pack, latents, plan),
+        contents=edited_latents_contents(table, edits),
+        pack=pack,
+        make=make,
+    )
 
 
 def _planned(row: EditedLatentRow, planned: frozenset[tuple[str, str, float]]) -> EditedLatentRow:

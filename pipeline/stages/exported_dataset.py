@@ -93,7 +93,9 @@ def run_exported_dataset_shard(
         return Made(part_files(config, part, columns, rows, images), rows=len(rows), writers=WRITERS)
 
     config_hash = exported_dataset_hash(config, pack, labels)
-    return run_shard(store, STAGE, shard, config_hash=config_hash, pack=pack, make=make)
+    return run_shard(
+        store, STAGE, shard, config_hash=config_hash, contents={"labels": labels.state}, pack=pack, make=make
+    )
 
 
 def _encoded(

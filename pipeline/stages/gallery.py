@@ -82,7 +82,8 @@ def run_gallery_shard(
         return Made(files, rows=len(rows), writers=WRITERS)
 
     config_hash = gallery_hash(config, pack, labels)
-    return run_shard(store, STAGE, shard, config_hash=config_hash, pack=pack, make=make)
+    contents = labels.receipt(shard).contents
+    return run_shard(store, STAGE, shard, config_hash=config_hash, contents=contents, pack=pack, make=make)
 
 
 def run_gallery_page(
@@ -117,7 +118,8 @@ def run_gallery_page(
         return Made(files, rows=num_edits)
 
     config_hash = gallery_hash(config, pack, labels)
-    return run_shard(store, PAGE_STAGE, 0, config_hash=config_hash, pack=pack, make=make)
+    contents = {"labels": labels.state}
+    return run_shard(store, PAGE_STAGE, 0, config_hash=config_hash, contents=contents, pack=pack, make=make)
 
 
 def _draw_face(

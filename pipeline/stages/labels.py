@@ -92,8 +92,8 @@ def run_labels_shard(
         labelled = labels_table(label_columns(facts), rows)
         return Made({part_path(STAGE, shard): storage.table_bytes(labelled)}, rows=len(rows))
 
-    config_hash = labels_hash(config, pack, dataset, scores)
-    return run_shard(store, STAGE, shard, config_hash=config_hash, pack=pack, make=make)
+    config_hash, contents = labels_hash(config, pack, dataset, scores), dataset.receipt(shard).contents
+    return run_shard(store, STAGE, shard, config_hash=config_hash, contents=contents, pack=pack, make=make)
 
 
 def read_images(config: ExportedDatasetConfig, reader: Reader, rows: list[dict[str, Any]]) -> Mapping[str, Shown]:

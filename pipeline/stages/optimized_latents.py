@@ -6,7 +6,7 @@ from pipeline.config import OptimizedLatentsConfig
 from pipeline.errors import PromptError
 from pipeline.optimization.edit_loss import TERMS, EditLoss, EditWeights, TextTarget, text_target
 from pipeline.optimization.latents import Outcome, Pair, optimize, pair_weights
-from pipeline.optimization.pairs import PairTables, make_pairs_shard
+from pipeline.optimization.pairs import PairTables, load_earlier_pairs, make_pairs_shard, pairs_contents
 from pipeline.packs.pack import Pack
 from pipeline.prompts import Prompt
 from pipeline.runs.shard import Input, Made, ShardReport, count_shards, run_shard, stage_hash
@@ -16,12 +16,9 @@ from storage import Store
 STAGE = OPTIMIZED_LATENTS.name
 
 
-def optimized_latents_hash(
-    config: OptimizedLatentsConfig, pack: Pack, prompts: Sequence[Prompt], latents: Input
-) -> str:
-    """The config hash of the optimised latents of these prompts."""
-    listed = [p.model_dump(mode="json") for p in prompts]
-    return stage_hash(STAGE, config, pack, {"prompts": listed, "latents": latents.config_hash})
+def optimized_latents_hash(config: OptimizedLatentsConfig, pack: Pack, latents: Input) -> str:
+    """The config hash of the optimised latents, of whatever prompts."""
+    return stage_hash(STAGE, config, pack, {"latents": latents.config_hash})
 
 
 def optimized_latents_num_shards(config: OptimizedLatentsConfig, prompts: Sequence[Prompt], latents: Input) -> int:
@@ -79,6 +76,8 @@ def run_optimized_latents_shard(
         space="styles" if config.space == "styles" else "w_plus",  # a move in w is one in w_plus
         seed=config.seed,
     )
+    config_hash = optimized_latents_hash(config, pack, latents)
+    contents = pairs_contents(prompts, latents, shard=shard, shard_size=config.shard_size)
 
     def make() -> Made:
         return make_pairs_shard(
@@ -90,7 +89,16 @@ def run_optimized_latents_shard(
             texts=load_texts(config, pack, prompts),
             find=lambda own, pairs: compute_optimized_latents(own, pairs, config),
             tables=tables,
+            earlier=load_earlier_pairs(store, tables, contents, config_hash=config_hash),
         )
 
-    config_hash = optimized_latents_hash(config, pack, prompts, latents)
-    return run_shard(store, STAGE, shard, config_hash=config_hash, pack=pack, make=make, precision=config.precision)
+    return run_shard(
+        store,
+        STAGE,
+        shard,
+        config_hash=config_hash,
+        contents=contents,
+        pack=pack,
+        make=make,
+        precision=config.precision,
+    )

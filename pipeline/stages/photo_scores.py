@@ -41,7 +41,8 @@ def run_photo_scores_shard(
         table = PHOTO_SCORES.table({c.name: [row[c.name] for row in scored] for c in PHOTO_SCORES.columns})
         return Made({part_path(STAGE, shard): storage.table_bytes(table)}, rows=len(scored))
 
-    return run_shard(store, STAGE, shard, config_hash=photo_scores_hash(config, pack, dataset), pack=pack, make=make)
+    config_hash, contents = photo_scores_hash(config, pack, dataset), dataset.receipt(shard).contents
+    return run_shard(store, STAGE, shard, config_hash=config_hash, contents=contents, pack=pack, make=make)
 
 
 def compute_photo_scores(rows: list[dict[str, Any]], pack: Pack, config: ScoresConfig) -> list[dict[str, Any]]:

@@ -14,7 +14,7 @@ STAGE = LATENTS.name
 
 def planned_latents_hash(config: BalancePlanConfig, pack: Pack, surveyed: Input, plan: Input) -> str:
     """The config hash of the latents of a plan."""
-    return stage_hash(STAGE, config, pack, {"latents": surveyed.config_hash, "edit_plan": plan.config_hash})
+    return stage_hash(STAGE, config, pack, {"latents": surveyed.state, "edit_plan": plan.state})
 
 
 def run_planned_latents_shard(

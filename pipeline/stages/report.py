@@ -16,7 +16,7 @@ from pipeline.contact_sheet import Cell, compute_contact_sheet
 from pipeline.packs.pack import Pack
 from pipeline.prompts import ORIGINAL, PHOTO
 from pipeline.rows import ImageRow, PromptRow, ScoreRow, SummaryRow, artifact_table, rows_of
-from pipeline.runs.shard import Input, Made, ShardReport, run_shard, stage_hash
+from pipeline.runs.shard import Contents, Input, Made, ShardReport, run_shard, stage_hash
 from pipeline.schemas import EDITS_FOLDER, SUMMARY
 from pipeline.scoring.reachability import lost_words
 from pipeline.scoring.verdict import count_disputed, verdict
@@ -154,6 +154,11 @@ def report_hash(config: ReportConfig, pack: Pack, scores: Input) -> str:
     return stage_hash(STAGE, config, pack, {"scores": scores.content_hash})
 
 
+def report_contents(scores: Input) -> Contents:
+    """What the report is made of."""
+    return {"scores": scores.state}
+
+
 def run_report(
     config: ReportConfig, store: Store, pack: Pack, *, dataset: Input, edited: Input, scores: Input
 ) -> ShardReport:
@@ -176,7 +181,15 @@ def run_report(
         files = {SUMMARY_FILE: storage.table_bytes(summary), CONTACT_SHEET: storage.encode_png(sheet)}
         return Made(files, rows=summary.num_rows)
 
-    return run_shard(store, STAGE, 0, config_hash=report_hash(config, pack, scores), pack=pack, make=make)
+    return run_shard(
+        store,
+        STAGE,
+        0,
+        config_hash=report_hash(config, pack, scores),
+        contents=report_contents(scores),
+        pack=pack,
+        make=make,
+    )
 
 
 def _draw_sheet(

@@ -38,7 +38,18 @@ from pipeline.errors import PromptError
 from pipeline.machine.batch_size import choose_batch_size
 from pipeline.packs.pack import Pack
 from pipeline.prompts import Prompt, templates
-from pipeline.runs.shard import Input, Made, ShardReport, count_shards, part_path, run_shard, shard_bounds, stage_hash
+from pipeline.runs.contents import keys_of
+from pipeline.runs.shard import (
+    Contents,
+    Input,
+    Made,
+    ShardReport,
+    count_shards,
+    part_path,
+    run_shard,
+    shard_bounds,
+    stage_hash,
+)
 from pipeline.schemas import SCREENING_PLAN
 from storage import Store
 
@@ -54,15 +65,18 @@ def screened_directions_hash(
     config: ScreeningConfig,
     pack: Pack,
     *,
-    prompts: list[Prompt],
     statistics: Statistics,
     earlier: Input | None = None,
 ) -> str:
-    """The config hash of the directions; ``earlier`` is the run whose sums they go on from."""
-    listed = [p.model_dump(mode="json") for p in prompts]
+    """The config hash of the directions, of whatever prompts; ``earlier`` is the run whose sums they go on from."""
     before = None if earlier is None else earlier.config_hash
-    inputs = {"prompts": listed, "style_statistics": statistics.source, "earlier": before}
-    return stage_hash(STAGE, config, pack, inputs)
+    return stage_hash(STAGE, config, pack, {"style_statistics": statistics.source, "earlier": before})
+
+
+def screened_directions_contents(prompts: Sequence[Prompt], earlier: Input | None = None) -> Contents:
+    """What every shard of a screening is made of: which channels are measured follows from the whole list."""
+    listed = keys_of((p.prompt_id, p.model_dump(mode="json")) for p in prompts)
+    return {"prompts": listed, "earlier": None if earlier is None else earlier.state}
 
 
 def measured_with(config: ScreeningConfig, pack: Pack, statistics: Statistics) -> str:
@@ -101,9 +115,8 @@ class Screening:
         self.rule = ScreeningRule(num_images=config.num_images, score=config.rule)
         self.positions = editable_positions(pack.generator.space)
         self.groups = find_groups_at(pack, self.positions) if config.by_control else None
-        self.config_hash = screened_directions_hash(
-            config, pack, prompts=prompts, statistics=statistics, earlier=earlier
-        )
+        self.config_hash = screened_directions_hash(config, pack, statistics=statistics, earlier=earlier)
+        self.contents = screened_directions_contents(prompts, earlier)
 
     @property
     def num_rounds(self) -> int:
@@ -298,6 +311,7 @@ class Screening:
             stage,
             shard,
             config_hash=self.config_hash,
+            contents=self.contents,
             pack=self.pack,
             make=make,
             precision=self.config.precision,

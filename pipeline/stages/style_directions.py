@@ -1,5 +1,6 @@
 """Style directions: a prompt becomes a sparse move in StyleSpace that fits any image (StyleCLIP section 6)."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -16,7 +17,17 @@ from pipeline.errors import PromptError
 from pipeline.packs.pack import Pack
 from pipeline.prompts import Prompt, templates
 from pipeline.rows import PromptRow, artifact_table
-from pipeline.runs.shard import Made, ShardReport, count_shards, part_path, run_shard, shard_bounds, stage_hash
+from pipeline.runs.contents import keys_of
+from pipeline.runs.shard import (
+    Contents,
+    Made,
+    ShardReport,
+    count_shards,
+    part_path,
+    run_shard,
+    shard_bounds,
+    stage_hash,
+)
 from pipeline.schemas import PROMPTS, STYLE_DIRECTIONS
 from storage import Store
 
@@ -24,12 +35,18 @@ STAGE = STYLE_DIRECTIONS.name
 NUM_THRESHOLDS = 51  # of the channel-count curve: 0.00, 0.01, ... 0.50
 
 
-def style_directions_hash(
-    config: StyleDirectionsConfig, pack: Pack, prompts: list[Prompt], channels: ChannelTable
-) -> str:
-    """The config hash of the directions of these prompts."""
-    listed = [p.model_dump(mode="json") for p in prompts]
-    return stage_hash(STAGE, config, pack, {"prompts": listed, "channel_directions": channels.source})
+def style_directions_hash(config: StyleDirectionsConfig, pack: Pack, channels: ChannelTable) -> str:
+    """The config hash of the directions, of whatever prompts."""
+    return stage_hash(STAGE, config, pack, {"channel_directions": channels.source})
+
+
+def style_directions_contents(
+    config: StyleDirectionsConfig, prompts: Sequence[Prompt], channels: ChannelTable, *, shard: int
+) -> Contents:
+    """What a shard is made of: a range of prompts, and the channels as they were measured."""
+    chosen = [prompts[i] for i in shard_bounds(len(prompts), config.shard_size, shard)]
+    listed = keys_of((p.prompt_id, p.model_dump(mode="json")) for p in chosen)
+    return {"prompts": listed, "channel_directions": channels.state}
 
 
 def style_directions_num_shards(config: StyleDirectionsConfig, prompts: list[Prompt]) -> int:
@@ -67,8 +84,9 @@ def run_style_directions_shard(
         }
         return Made(files, rows=len(chosen), failures=failures)
 
-    config_hash = style_directions_hash(config, pack, prompts, channels)
-    return run_shard(store, STAGE, shard, config_hash=config_hash, pack=pack, make=make)
+    config_hash = style_directions_hash(config, pack, channels)
+    contents = style_directions_contents(config, prompts, channels, shard=shard)
+    return run_shard(store, STAGE, shard, config_hash=config_hash, contents=contents, pack=pack, make=make)
 
 
 def _direct(

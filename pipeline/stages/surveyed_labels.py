@@ -24,7 +24,7 @@ RENDERED = 16  # faces at a time
 def surveyed_labels_hash(config: ExportedDatasetConfig, pack: Pack, latents: Input) -> str:
     """The config hash of the survey of these latents; of the settings it depends on who reads."""
     asked = {"alternatives": config.model_dump(mode="json")["alternatives"], "judge": config.judge}
-    return stage_hash(STAGE, ExportedDatasetConfig(), pack, {"latents": latents.config_hash, **asked})
+    return stage_hash(STAGE, ExportedDatasetConfig(), pack, {"latents": latents.state, **asked})
 
 
 def run_surveyed_labels_shard(

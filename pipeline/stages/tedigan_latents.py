@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pipeline.config import TediganLatentsConfig
 from pipeline.errors import PromptError
 from pipeline.optimization.edit_loss import EditWeights, TextTarget, text_target
-from pipeline.optimization.pairs import PairTables, make_pairs_shard
+from pipeline.optimization.pairs import PairTables, load_earlier_pairs, make_pairs_shard, pairs_contents
 from pipeline.optimization.tedigan import TERMS, optimize_tedigan
 from pipeline.packs.pack import Pack
 from pipeline.prompts import Prompt
@@ -16,10 +16,9 @@ from storage import Store
 STAGE = TEDIGAN_LATENTS.name
 
 
-def tedigan_latents_hash(config: TediganLatentsConfig, pack: Pack, prompts: Sequence[Prompt], latents: Input) -> str:
-    """The config hash of the latents of these prompts."""
-    listed = [p.model_dump(mode="json") for p in prompts]
-    return stage_hash(STAGE, config, pack, {"prompts": listed, "latents": latents.config_hash})
+def tedigan_latents_hash(config: TediganLatentsConfig, pack: Pack, latents: Input) -> str:
+    """The config hash of the latents, of whatever prompts."""
+    return stage_hash(STAGE, config, pack, {"latents": latents.config_hash})
 
 
 def tedigan_latents_num_shards(config: TediganLatentsConfig, prompts: Sequence[Prompt], latents: Input) -> int:
@@ -51,6 +50,8 @@ def run_tedigan_latents_shard(
 ) -> ShardReport:
     """Search for one range of pairs; see ``pipeline.optimization.tedigan``."""
     tables = PairTables(TEDIGAN_LATENTS, TEDIGAN_CURVES, TEDIGAN_IMAGES, terms=TERMS, space="w_plus", seed=config.seed)
+    config_hash = tedigan_latents_hash(config, pack, latents)
+    contents = pairs_contents(prompts, latents, shard=shard, shard_size=config.shard_size)
 
     def make() -> Made:
         return make_pairs_shard(
@@ -62,7 +63,7 @@ def run_tedigan_latents_shard(
             texts=load_texts(config, pack, prompts),
             find=lambda own, pairs: optimize_tedigan(own, pairs, config),
             tables=tables,
+            earlier=load_earlier_pairs(store, tables, contents, config_hash=config_hash),
         )
 
-    config_hash = tedigan_latents_hash(config, pack, prompts, latents)
-    return run_shard(store, STAGE, shard, config_hash=config_hash, pack=pack, make=make)
+    return run_shard(store, STAGE, shard, config_hash=config_hash, contents=contents, pack=pack, make=make)

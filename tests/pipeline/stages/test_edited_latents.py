@@ -67,17 +67,17 @@ def run(tiny_pack: Pack, tmp_path_factory: pytest.TempPathFactory) -> tuple[Stor
     reports = [
         style_directions.run_style_directions_shard(directions, store, tiny_pack, 0, prompts=chosen, channels=table)
     ]
-    config_hash = style_directions.style_directions_hash(directions, tiny_pack, chosen, table)
+    config_hash = style_directions.style_directions_hash(directions, tiny_pack, table)
     close(store, tiny_pack, directions, reports, config_hash)
     chosen = of_method(prompts, "mapper")
     reports = [mappers.run_mappers_shard(TRAIN, store, tiny_pack, 0, prompts=chosen, latents=source)]
-    close(store, tiny_pack, TRAIN, reports, mappers.mappers_hash(TRAIN, tiny_pack, chosen, source))
+    close(store, tiny_pack, TRAIN, reports, mappers.mappers_hash(TRAIN, tiny_pack))
     chosen = of_method(prompts, "optimize")
     reports = [
         optimized_latents.run_optimized_latents_shard(OPTIMIZE, store, tiny_pack, i, prompts=chosen, latents=source)
         for i in range(optimized_latents.optimized_latents_num_shards(OPTIMIZE, chosen, source))
     ]
-    config_hash = optimized_latents.optimized_latents_hash(OPTIMIZE, tiny_pack, chosen, source)
+    config_hash = optimized_latents.optimized_latents_hash(OPTIMIZE, tiny_pack, source)
     close(store, tiny_pack, OPTIMIZE, reports, config_hash)
     methods = {prompt.method for prompt in prompts}
     sources = {
@@ -85,10 +85,10 @@ def run(tiny_pack: Pack, tmp_path_factory: pytest.TempPathFactory) -> tuple[Stor
     }
     edits = edited_latents.load_edits(EDIT, tiny_pack, prompts, sources)
     reports = [
-        edited_latents.run_edited_latents_shard(EDIT, store, tiny_pack, i, prompts=prompts, latents=source, edits=edits)
+        edited_latents.run_edited_latents_shard(EDIT, store, tiny_pack, i, latents=source, edits=edits)
         for i in range(edited_latents.edited_latents_num_shards(EDIT, source))
     ]
-    config_hash = edited_latents.edited_latents_hash(EDIT, tiny_pack, prompts, source, sources)
+    config_hash = edited_latents.edited_latents_hash(EDIT, tiny_pack, source)
     close(store, tiny_pack, EDIT, reports, config_hash)
     return store, prompts
 
@@ -240,9 +240,7 @@ def test_edited_latents_beyond_float32_are_failed_rows_with_the_reason(run, tiny
         if method in {p.method for p in prompts}
     }
     edits = edited_latents.load_edits(EDIT, tiny_pack, prompts, sources)
-    report = edited_latents.run_edited_latents_shard(
-        EDIT, target, tiny_pack, 0, prompts=prompts, latents=source, edits=edits
-    )
+    report = edited_latents.run_edited_latents_shard(EDIT, target, tiny_pack, 0, latents=source, edits=edits)
     table = storage.read_table(target, part_path("edited_latents", 0))
     for row in table.to_pylist():
         if row["edit_id"] == "hat":  # a direction, whose move the renderer makes

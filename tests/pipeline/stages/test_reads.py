@@ -56,16 +56,16 @@ def prepare(store: Store, pack: Pack, num_latents: int) -> None:
     chosen = of_method(PROMPTS, "global")
     run = style_directions.run_style_directions_shard
     reports = [run(direct, store, pack, i, prompts=chosen, channels=table) for i in range(len(chosen))]
-    close(store, pack, direct, reports, style_directions.style_directions_hash(direct, pack, chosen, table))
+    close(store, pack, direct, reports, style_directions.style_directions_hash(direct, pack, table))
     train = MappersConfig(num_steps=1, validation_share=0.3, validation_interval=1, log_interval=1)
     chosen = of_method(PROMPTS, "mapper")
     reports = [mappers.run_mappers_shard(train, store, pack, 0, prompts=chosen, latents=source)]
-    close(store, pack, train, reports, mappers.mappers_hash(train, pack, chosen, source))
+    close(store, pack, train, reports, mappers.mappers_hash(train, pack))
     search = OptimizedLatentsConfig(num_steps=2, image_interval=1, shard_size=1)
     chosen = of_method(PROMPTS, "optimize")
     run_pairs = optimized_latents.run_optimized_latents_shard
     reports = [run_pairs(search, store, pack, i, prompts=chosen, latents=source) for i in range(num_latents)]
-    close(store, pack, search, reports, optimized_latents.optimized_latents_hash(search, pack, chosen, source))
+    close(store, pack, search, reports, optimized_latents.optimized_latents_hash(search, pack, source))
 
 
 def reads_of(stage: str, uri: str, pack: Pack, num_shards: int) -> int:
@@ -83,10 +83,8 @@ def reads_of(stage: str, uri: str, pack: Pack, num_shards: int) -> int:
             wanted = {prompt.method for prompt in PROMPTS}
             sources = {method: find_input(name, store) for method, name in methods.items() if method in wanted}
             edits = edited_latents.load_edits(config, pack, PROMPTS, sources)
-            report = edited_latents.run_edited_latents_shard(
-                config, store, pack, shard, prompts=PROMPTS, latents=source, edits=edits
-            )
-            config_hash = edited_latents.edited_latents_hash(config, pack, PROMPTS, source, sources)
+            report = edited_latents.run_edited_latents_shard(config, store, pack, shard, latents=source, edits=edits)
+            config_hash = edited_latents.edited_latents_hash(config, pack, source)
         elif stage == "dataset":
             config, edited = DatasetConfig(images_per_shard=1), find_input("edited_latents", store)
             directions = find_input("style_directions", store)
