@@ -50,11 +50,13 @@ class Row:
         where: its place, as ``line 3``: a spreadsheet's number, or a line of JSON; ``row 2`` where rows have no lines.
         values: what it gives, by column as written in the list.
         problem: why it cannot be split into columns; None where it can.
+        header: place of the columns' names, as ``where``; None where every row names its own.
     """
 
     where: str
     values: Mapping[Any, Any]
     problem: str | None = None
+    header: str | None = None
 
 
 def read_rows(uri: str, data: bytes) -> list[Row]:
@@ -87,7 +89,7 @@ def named(rows: Sequence[Row], columns: Sequence[str]) -> tuple[list[Row], list[
         columns: the known columns.
     Returns:
         the rows that give anything, and what is wrong with rows and columns as (place, problem) pairs; each problem
-        of a column is told once, at the first row that has it.
+        of a column is told once, at the header, or else at the first row that has it.
     """
     problems = [(row.where, row.problem) for row in rows if row.problem is not None]
     kept = [row for row in rows if any(is_given(value) for value in row.values.values())]
@@ -102,7 +104,10 @@ def named(rows: Sequence[Row], columns: Sequence[str]) -> tuple[list[Row], list[
         elif _is_index(name, found, is_first=key == first) or (UNNAMED.fullmatch(name) and not found):
             continue
         else:
-            where = found[0][0] if found else next(row.where for row in kept if key in row.values)
+            row = next((row for row in kept if is_given(row.values.get(key))), None)
+            row = row or next(row for row in kept if key in row.values)
+            named_there = name and not isinstance(key, _Unnamed)  # one without a name is found by what it holds
+            where = (row.header or row.where) if named_there else row.where
             problems.append((where, _unknown(key, name, found, columns)))
     out = []
     for row in kept:
@@ -216,6 +221,7 @@ def _read_csv(data: bytes) -> list[Row]:
     text = text[start:]
     separator = separator or _separator(text)
     header: list[Any] | None = None
+    header_at: str | None = None
     rows = []
     for number, line, cells in _records(text, separator):
         where = f"line {number}" if line + hidden == number else f"line {number} (line {line + hidden} of the file)"
@@ -224,12 +230,12 @@ def _read_csv(data: bytes) -> list[Row]:
         elif not any(cell.strip() for cell in cells):
             continue
         elif header is None:
-            header = _header(cells, where, separator)
+            header, header_at = _header(cells, where, separator), where
         elif extra := [cell for cell in cells[len(header) :] if cell.strip()]:
             rows.append(Row(where, {}, _too_many(cells, len(header), extra[0], separator)))
         else:
             padded = [*cells[: len(header)], *[""] * (len(header) - len(cells))]
-            rows.append(Row(where, dict(zip(header, padded, strict=True))))
+            rows.append(Row(where, dict(zip(header, padded, strict=True)), header=header_at))
     return rows
 
 

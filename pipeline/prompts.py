@@ -191,9 +191,9 @@ def _repeated(names: Sequence[str], places: Sequence[str]) -> list[tuple[str, st
 
 
 def _told(source: str, problems: Sequence[tuple[str, str]], places: Sequence[str]) -> str:
-    """All problems in the order of the rows; one stands in the same line as the list's name."""
+    """All problems in the order of the rows, the header's first; one stands in the same line as the list's name."""
     order = {where: i for i, where in enumerate(places)}
-    lines = [f"{where}: {text}" for where, text in sorted(problems, key=lambda problem: order[problem[0]])]
+    lines = [f"{where}: {text}" for where, text in sorted(problems, key=lambda x: order.get(x[0], -1))]
     if len(lines) == 1:
         return f"{source}, {lines[0]}"
     left = len(lines) - MOST_PROBLEMS

@@ -109,7 +109,9 @@ def test_read_prompts_rows_cut_after_the_last_filled_cell_are_read(tmp_path: Pat
         ('name,target\nhat,"a "red" hat"\n', ["line 2: ", "Close every quote"]),
         ("name,target,\nhat,a hat,\ncap,a cap,7 8\n", ["line 3", "column 3 must have a name", "it holds '7 8'"]),
         (",name,target\n8,hat,a hat\n8,cap,a cap\n", ["column 1 must have a name or be empty; it holds '8'"]),
-        ("name,target,strenght\nhat,a hat,8\n", ["unknown column 'strenght'", "Is 'strength' meant?"]),
+        ("name,target,strenght\nhat,a hat,8\n", ["line 1: unknown column 'strenght'", "Is 'strength' meant?"]),
+        ("\n\nname,target,tarket\nhat,a hat,\ncap,,8\n", ["line 3: unknown column 'tarket'", "line 5: `target`"]),
+        ("sep=,\nname,target,tarket\nhat,a hat,8\n", ["line 1 (line 2 of the file): unknown column 'tarket'"]),
         ("name;target;strengths\nhat;a hat;6,5\n", ["line 2: ", "the one number 6.5", "the two numbers 6 and 5"]),
         ("\n\nname,target\n\nhat,\n", ["line 5: `target` must be given"]),
         ("sep=,\nname,target\nhat,\n", ["line 2 (line 3 of the file): `target` must be given"]),
@@ -124,7 +126,7 @@ def test_read_prompts_csv_that_cannot_be_read_says_what_and_where(tmp_path: Path
 
 def test_read_prompts_csv_tells_every_row(tmp_path: Path):
     message = refused(tmp_path, "name,target,colour\nhat,,red\n\ncap,a, cap,x\nfez,a fez,\nfez,a fez,\n")
-    assert [line.split(":")[0].strip() for line in message.split("\n")[1:]] == ["line 2", "line 2", "line 4", "line 6"]
+    assert [line.split(":")[0].strip() for line in message.split("\n")[1:]] == ["line 1", "line 2", "line 4", "line 6"]
 
 
 @pytest.mark.parametrize("suffix", [".xlsx", ".ods", ".txt"])
