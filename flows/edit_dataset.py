@@ -218,6 +218,20 @@ def _photos(request: Request) -> dict[str, Any]:
     return closed
 
 
+def _check_training(request: Request) -> None:
+    """Stops before latents are added to those that the run's mappers are trained on: these would be other mappers."""
+    from pipeline.runs.growth import read_last_stage
+    from storage import ConflictError
+
+    store = request.job().store
+    known = (read_last_stage(store, "mappers") or {}).get("contents", {}).get("training", {}).get("latents")
+    if known not in (None, request["mapper_latents"]):
+        raise ConflictError(
+            f"{store.uri} may grow, but its mappers must stay; they were trained with other settings: "
+            f"mapper_latents: {known} -> {request['mapper_latents']}. Choose another run folder, or take the former."
+        )
+
+
 def _mappers(request: Request, pack: "Pack", prompts: "list[Prompt]") -> list[dict[str, Any]]:
     """Mappers, on latents of their own: a mapper must fit faces that it never saw."""
     from pipeline.config import recommended
@@ -227,6 +241,7 @@ def _mappers(request: Request, pack: "Pack", prompts: "list[Prompt]") -> list[di
     training = f"{request['run'].rstrip('/')}/mapper_training"
     settings = recommended(MappersConfig, pack.description.settings.get("mapper", {}), {})
     stages = []
+    _check_training(request)
     if to_train(settings, pack, of_method(prompts, "mapper")):  # the others are in the pack
         where = {**request.where, "run": training}
         latents = {"num_latents": request["mapper_latents"], "first_seed": MAPPER_SEED, "psi": request["psi"]}

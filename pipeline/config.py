@@ -129,8 +129,6 @@ class LatentsConfig(StageConfig):
 class ImportedLatentsConfig(StageConfig):
     """Latents read from a file."""
 
-    grows: ClassVar[frozenset[str]] = frozenset({"sha256"})
-
     name: str = Field(description="Name of the file, which names the latents.", json_schema_extra=NOT_A_PARAMETER)
     sha256: str = Field(description="Of the file's contents.", json_schema_extra=NOT_A_PARAMETER)
     shard_size: LatentsPerShard = 64

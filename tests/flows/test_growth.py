@@ -14,6 +14,7 @@ from flows.sample_latents import sample_latents
 from pipeline.errors import MissingInputError
 from pipeline.runs.growth import EARLIER
 from pipeline.stages import dataset as dataset_stage
+from pipeline.stages import mappers, optimized_latents
 from storage import ConflictError, Store
 from tests.conftest import PROMPT_ROWS
 from tests.mortal_store import Killed
@@ -60,8 +61,8 @@ def files_of(run: Path) -> dict[str, bytes]:
     }
 
 
-def assert_whole(run: Path) -> None:
-    assert all((run / f"_{stage}.json").exists() for stage in CLOSINGS)
+def assert_whole(run: Path, stages: tuple[str, ...] = CLOSINGS) -> None:
+    assert all((run / f"_{stage}.json").exists() for stage in stages)
     assert not list((run / EARLIER).rglob("*.*"))
 
 
@@ -174,6 +175,47 @@ def test_what_stands_on_grown_latents_is_open_until_it_has_grown_too(complete_pa
         run_chain(tmp_path, complete_pack_uri, num_latents=4)
     run_chain(tmp_path, complete_pack_uri, num_latents=6)
     assert len(pd.read_parquet(tmp_path / "dataset")) == 6 * 4
+
+
+def test_searches_and_mappers_of_before_are_kept(
+    complete_pack_uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    searched: list[tuple[str, str]] = []
+    trained: list[str] = []
+    search, train = optimized_latents.compute_optimized_latents, mappers.train_mappers
+
+    def counted_search(pack: Any, pairs: Any, config: Any) -> list:
+        searched.extend((pair.latent_id, pair.prompt_id) for pair in pairs)
+        return search(pack, pairs, config)
+
+    def counted_train(generator: Any, loss: Any, tasks: Any, *rest: Any, **options: Any) -> list:
+        trained.extend(task.prompt_id for task in tasks)
+        return train(generator, loss, tasks, *rest, **options)
+
+    monkeypatch.setattr(optimized_latents, "compute_optimized_latents", counted_search)
+    monkeypatch.setattr(mappers, "train_mappers", counted_train)
+    steps = {"mapper_latents": 4, "mapper_steps": 2, "optimization_steps": 2}
+    before = [
+        {"name": "hat", "target": "a hat", "method": "optimize"},
+        {"name": "red", "target": "red", "method": "mapper"},
+    ]
+    run_chain(tmp_path, complete_pack_uri, before, num_latents=2, **steps)
+    weights = (tmp_path / "mapper_weights" / "red.safetensors").read_bytes()
+    kept = pd.read_parquet(tmp_path / "optimized_latents").set_index(["latent_id", "prompt_id"])
+    searched.clear(), trained.clear()
+    after = [{**before[0], "name": "cap"}, *before, {**before[1], "name": "afro"}]
+    run_chain(tmp_path, complete_pack_uri, after, num_latents=3, **steps)
+    pairs = {(f"seed-{i:08d}", name) for i in range(3) for name in ("hat", "cap")}
+    assert sorted(searched) == sorted(pairs - set(kept.index))
+    assert trained == ["afro"]
+    assert (tmp_path / "mapper_weights" / "red.safetensors").read_bytes() == weights
+    found = pd.read_parquet(tmp_path / "optimized_latents").set_index(["latent_id", "prompt_id"])
+    assert list(found.index) == [(f"seed-{i:08d}", name) for i in range(3) for name in ("cap", "hat")]
+    pd.testing.assert_frame_equal(found.loc[kept.index], kept)
+    assert len(pd.read_parquet(tmp_path / "dataset")) == 3 * (1 + 4)
+    assert_whole(tmp_path, ("latents", "mappers", "optimized_latents", "edited_latents", "dataset", "scores", "report"))
+    with pytest.raises(ConflictError, match="mapper_latents: 4 -> 5"):
+        run_chain(tmp_path, complete_pack_uri, after, num_latents=3, **{**steps, "mapper_latents": 5})
 
 
 def test_an_export_grows_with_its_run_and_keeps_no_old_part(complete_pack_uri: str, tmp_path: Path):
