@@ -30,7 +30,8 @@ def find_sources(job: Job) -> "tuple[Input, dict[Method, Input]]":
 def open_edited_latents(job: Job) -> Work:
     """Edited latents by ranges of latents."""
     from pipeline.runs.contents import digest
-    from pipeline.runs.shard import check_made_of, find_optional_input, shard_bounds
+    from pipeline.runs.growth import check_made_of
+    from pipeline.runs.shard import find_optional_input, shard_bounds
     from pipeline.stages import edited_latents as stage
 
     config, pack, prompts = job.config, job.open_pack(), list(job.prompts)

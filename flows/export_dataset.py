@@ -34,8 +34,9 @@ def find_sources(job: Job) -> "dict[str, Input]":
 
     Of several runs with the same edits, its option ``runs``, everything is joined.
     """
+    from pipeline.runs.growth import check_made_of
     from pipeline.runs.joined import join_inputs
-    from pipeline.runs.shard import check_made_of, find_input
+    from pipeline.runs.shard import find_input
     from storage import Store
 
     assert job.inputs is not None

@@ -12,7 +12,8 @@ from pipeline.config import ReportConfig
 
 def open_report(job: Job) -> Work:
     """The report, in one piece."""
-    from pipeline.runs.shard import check_made_of, find_input
+    from pipeline.runs.growth import check_made_of
+    from pipeline.runs.shard import find_input
     from pipeline.stages import report as stage
 
     config, pack = job.config, job.open_pack()

@@ -6,7 +6,7 @@ from flows.commands import Request
 from flows.engine import ENGINE
 from flows.jobs import Job, Work
 from flows.parameters import Parameter, settings_of
-from flows.prompt_lists import prompt_facts
+from flows.prompt_lists import prompt_contents
 from flows.shards import run_stage
 from pipeline.config import StyleDirectionsConfig, TrialsConfig
 
@@ -40,6 +40,7 @@ def open_chosen_settings(job: Job) -> Work:
 
     config, pack, prompts = job.config, job.open_pack(), list(job.prompts)
     channels, directions = load_channels(job), StyleDirectionsConfig(**job.options["directions"])
+    told = prompt_contents(prompts)["prompt"]
     return Work(
         stage=stage.stage_of(config),
         num_shards=stage.chosen_settings_num_shards(config, prompts),
@@ -49,7 +50,7 @@ def open_chosen_settings(job: Job) -> Work:
         ),
         total=len(prompts),
         unit="prompts",
-        facts={"channel_directions": channels.source, "directions": directions.identity(), **prompt_facts(prompts)},
+        facts={"channel_directions": channels.source, "directions": directions.identity(), "prompt": told},
     )
 
 

@@ -7,8 +7,9 @@ import storage
 from pipeline import __version__
 from pipeline.config import StageConfig
 from pipeline.packs.pack import Pack
+from pipeline.runs.contents import same_contents
 from pipeline.runs.growth import read_last_stage
-from pipeline.runs.shard import Contents, same_contents
+from pipeline.runs.shard import Contents
 from storage import ConflictError, CorruptError, Store
 
 MOST_NAMED = 8  # differences in one message

@@ -37,3 +37,8 @@ def keys_of(entries: Iterable[tuple[str, Any]]) -> list[list[str]]:
 def same_keys(a: Mapping[str, Any], b: Mapping[str, Any], name: str) -> set[str]:
     """Ids that two contents have in common under a name, with the same digest."""
     return {key for key, _ in {tuple(x) for x in a.get(name, ())} & {tuple(x) for x in b.get(name, ())}}
+
+
+def same_contents(recorded: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
+    """Whether two contents are one and the same, of which one has been through JSON and lost its tuples."""
+    return storage.config_hash(recorded) == storage.config_hash(wanted)

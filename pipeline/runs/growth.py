@@ -17,9 +17,9 @@ from functools import lru_cache
 from typing import Any
 
 import storage
-from pipeline.errors import SetAsideError
-from pipeline.runs.contents import digest
-from pipeline.runs.shard import Contents, Input, same_contents
+from pipeline.errors import MissingInputError, SetAsideError
+from pipeline.runs.contents import digest, same_contents
+from pipeline.runs.shard import MADE_BY, Contents, Input
 from storage import ShardManifest, Store
 
 EARLIER = "_earlier"
@@ -97,6 +97,19 @@ def forget_earlier(store: Store, stage: str) -> None:
         for shard in storage.list_shards(aside, stage):
             storage.remove_shard(aside, stage, shard)
     store.child(EARLIER).delete(f"_{stage}.json")
+
+
+def check_made_of(made: Input, source: Input) -> None:
+    """Nothing, if an artifact was made of its source as that is now, or does not record of what.
+
+    Raises:
+        MissingInputError: if the source has grown since.
+    """
+    if made.contents.get(source.stage, source.state) != source.state:
+        raise MissingInputError(
+            f"{made.stage} at {made.store.uri} must be made of {source.stage} as it is now; that at "
+            f"{source.store.uri} has grown or is another. Run `styleclip {MADE_BY[made.stage]}` again."
+        )
 
 
 def _made_from(stage: str) -> list[str]:

@@ -223,11 +223,6 @@ def close_stage(
     return payload
 
 
-def same_contents(recorded: Contents, wanted: Contents) -> bool:
-    """Whether two contents are one and the same, of which one has been through JSON and lost its tuples."""
-    return storage.config_hash(recorded) == storage.config_hash(wanted)
-
-
 @dataclass(frozen=True)
 class Input:
     """A closed artifact to read from.
@@ -383,19 +378,6 @@ def find_optional_input(stage: str, *stores: Store | None) -> Input | None:
                 contents=run.get("contents", {}),
             )
     return None
-
-
-def check_made_of(made: Input, source: Input) -> None:
-    """Nothing, if an artifact was made of its source as that is now, or does not record of what.
-
-    Raises:
-        MissingInputError: if the source has grown since.
-    """
-    if made.contents.get(source.stage, source.state) != source.state:
-        raise MissingInputError(
-            f"{made.stage} at {made.store.uri} must be made of {source.stage} as it is now; that at "
-            f"{source.store.uri} has grown or is another. Run `styleclip {MADE_BY[made.stage]}` again."
-        )
 
 
 def _remedy(stage: str) -> str:

@@ -30,13 +30,13 @@ from pipeline.prompts import ORIGINAL
 from pipeline.render_checks import render_faults, saturation
 from pipeline.rows import EditedLatentRow, ImageRow, PromptRow, artifact_table, rows_of
 from pipeline.runs.contents import digest, latent_keys
+from pipeline.runs.growth import check_made_of
 from pipeline.runs.progress import advance
 from pipeline.runs.shard import (
     Contents,
     Input,
     Made,
     ShardReport,
-    check_made_of,
     count_shards,
     part_path,
     run_shard,
