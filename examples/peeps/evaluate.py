@@ -27,15 +27,15 @@ from examples.peeps.captions import (
     visible_labels,
 )
 from examples.peeps.domain import ATTRIBUTES, label_names
+from examples.peeps.edit_methods import METHODS
 from examples.peeps.evaluate_judge import judge_findings
+from examples.peeps.evaluate_wording import free_wording, free_wording_by_search
 from examples.peeps.findings import Edited, Finding, listed, write_findings
-from examples.peeps.free_wording import by_kind, default_direction, move, render
-from examples.peeps.free_wording import measure as measure_free_wording
+from examples.peeps.free_wording import default_direction, move, render
 from examples.peeps.judge import judge, read_labels
 from examples.peeps.render import draw, held_out, sample_labels, sample_split
 from examples.peeps.train_identity import identity_numbers, is_held_out, verification_auc
 from examples.peeps.train_inverter import one_hot_w
-from examples.peeps.wishes import FREE_WORDING, SECOND_LIST, read_free_prompts
 from kernels import unit_vectors
 from pipeline.directions.direction import StyleDirection, compute_style_direction
 from pipeline.directions.table import load_channel_table
@@ -279,21 +279,6 @@ def inversion(pack: Pack, labels: np.ndarray, images: Tensor) -> list[Finding]:
     ]
 
 
-def free_wording(pack: Pack, faces: int) -> list[Finding]:
-    """Global directions at the pack's defaults on both lists of prompts in free wording, by kind."""
-    wanted = {"one wish": 0.95, "negation": 0.9, "several": 0.85}
-    findings = []
-    for name, path in (("free wording", FREE_WORDING), ("free wording, second list", SECOND_LIST)):
-        for line in by_kind(measure_free_wording(pack, read_free_prompts(path), faces)):
-            what = f"{name}, {line.kind}, {line.prompts} prompts, {faces} faces"
-            hit, kept = (f"95 % interval {x[0]:.2f} to {x[1]:.2f}" for x in (line.hit_interval, line.kept_interval))
-            findings.append(Finding(f"{what}: hit", line.hit, wanted[line.kind], detail=hit))
-            findings.append(Finding(f"{what}: kept", line.kept, 0.97, detail=kept))
-            if line.kind == "negation":
-                findings.append(Finding(f"{what}: of faces without it spared", line.spared, 0.95))
-    return findings
-
-
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -301,6 +286,8 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=500, help="held-out drawings")
     parser.add_argument("--edits", type=int, default=200, help="seeds edited per prompt")
     parser.add_argument("--faces", type=int, default=48, help="seeds edited per prompt in free wording")
+    parser.add_argument("--search-faces", type=int, default=6, help="the same, by mapper and optimisation")
+    parser.add_argument("--search-prompts", type=int, default=16, help="prompts of every kind for these two")
     args = parser.parse_args()
     pack = load_pack(args.pack, device="cpu")
     labels = sample_split(args.count, TEST_SEED, validation=True)
@@ -313,6 +300,7 @@ def main() -> None:
         coverage(pack),
         *edited,
         *free_wording(pack, args.faces),
+        *(row for x in METHODS for row in free_wording_by_search(pack, x, args.search_faces, args.search_prompts)),
         oracle_accuracy(pack, visible, images),
         *zero_shot(pack, visible, images),
         unknown_words(pack),

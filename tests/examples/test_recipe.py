@@ -12,8 +12,11 @@ from torch import nn
 from examples.peeps.captions import HELD_OUT_WORDS, WORDS, add_unknown_words, visible_labels
 from examples.peeps.claims import HAS_HAIR, Claim, claim_vector, wording_place
 from examples.peeps.domain import ATTRIBUTES, label_names
+from examples.peeps.edit_methods import measure, render
+from examples.peeps.evaluate_wording import free_wording_by_search, some_of_every_kind
 from examples.peeps.fit import fit
-from examples.peeps.judge import judge
+from examples.peeps.free_wording import FIRST_SEED, Result
+from examples.peeps.judge import judge, read_labels
 from examples.peeps.meaning import picture_places, places
 from examples.peeps.muon import Muon, orthogonalize
 from examples.peeps.phrases import TABLES
@@ -22,8 +25,10 @@ from examples.peeps.tokenizer import known_words, learn_merges
 from examples.peeps.train_identity import identity_numbers, verification_auc
 from examples.peeps.train_judge import SIXTEENTH, held_out_of_judge, judge_frame
 from examples.peeps.train_oracle import unseen_labels
-from examples.peeps.wishes import judge_wishes, parse_wishes
+from examples.peeps.wishes import FreePrompt, judge_wishes, parse_wishes, read_free_prompts
 from examples.peeps.wording import LEXICON, Writer, held_out_of_guide
+from pipeline.models.sampling import sample_w_plus
+from pipeline.packs.pack import load_pack
 
 
 @pytest.mark.parametrize("shape", [(6, 20), (20, 6), (8, 8)])
@@ -236,3 +241,30 @@ def test_judge_wishes_wants_all_wishes_and_leaves_out_colours_of_hair_that_shows
     assert both.hit.tolist() == [False, False]
     with pytest.raises(ValueError, match="is not in"):
         parse_wishes("head=wig")
+
+
+def test_some_of_every_kind_are_spread_over_the_list():
+    prompts = [FreePrompt(f"{kind}{i}", kind, "", "", ()) for kind in ("one", "two") for i in range(9)]
+    names = [p.name for p in some_of_every_kind([*prompts, FreePrompt("three0", "three", "", "", ())], 3)]
+    assert names == ["one0", "one4", "one8", "two0", "two4", "two8", "three0"]
+
+
+def test_rows_by_search_have_a_line_for_hit_and_kept_of_every_kind(monkeypatch: pytest.MonkeyPatch):
+    def measure(pack: object, method: str, prompts: list[FreePrompt], faces: int) -> list[Result]:
+        return [Result(p, hit=1.0 if p.kind == "several" else 0.5, kept=0.9, faces=faces, channels=0) for p in prompts]
+
+    monkeypatch.setattr("examples.peeps.edit_methods.measure", measure)
+    rows = free_wording_by_search(load_pack("peeps", device="cpu"), "mapper", faces=4, prompts=2)
+    found = {row.what: (row.value, row.holds) for row in rows}
+    assert found["free wording by mapper, several, 2 prompts, 4 faces: hit"] == (1.0, True)
+    assert found["free wording by mapper, negation, 2 prompts, 4 faces: hit"] == (0.5, False)
+    assert found["free wording by mapper, one wish, 2 prompts, 4 faces: kept"] == (pytest.approx(0.9), False)
+
+
+def test_optimisation_in_free_wording_is_judged_on_the_faces_that_lack_the_wish():
+    pack, prompt = load_pack("peeps", device="cpu"), next(p for p in read_free_prompts() if p.name == "round_glasses")
+    w = sample_w_plus(pack.generator, range(FIRST_SEED, FIRST_SEED + 4), psi=0.7)
+    wear = prompt.wishes[0].holds(read_labels(pack.oracle, render(pack, w, "w_plus")))
+    (found,) = measure(pack, "optimize", [prompt], 4, {"num_steps": 2})
+    assert 0 < found.faces == 4 - wear.sum()
+    assert found.kept > 0.9  # one step of learning rate 0, and the best of the two
