@@ -2,7 +2,8 @@
 
     python -m examples.peeps.evaluate --pack pipeline/packs/peeps
 
-Prints a table and writes it into the pack as ``evaluation.json`` and ``evaluation.md``.
+Prints a table and writes it into the pack as ``evaluation.json`` and ``evaluation.md``. Mapper and optimisation, which
+take an hour, are ``evaluate_wording``'s.
 """
 
 import argparse
@@ -27,9 +28,8 @@ from examples.peeps.captions import (
     visible_labels,
 )
 from examples.peeps.domain import ATTRIBUTES, label_names
-from examples.peeps.edit_methods import METHODS
 from examples.peeps.evaluate_judge import judge_findings
-from examples.peeps.evaluate_wording import free_wording, free_wording_by_search
+from examples.peeps.evaluate_wording import free_wording
 from examples.peeps.findings import Edited, Finding, listed, write_findings
 from examples.peeps.free_wording import default_direction, move, render
 from examples.peeps.judge import judge, read_labels
@@ -286,8 +286,6 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=500, help="held-out drawings")
     parser.add_argument("--edits", type=int, default=200, help="seeds edited per prompt")
     parser.add_argument("--faces", type=int, default=48, help="seeds edited per prompt in free wording")
-    parser.add_argument("--search-faces", type=int, default=6, help="the same, by mapper and optimisation")
-    parser.add_argument("--search-prompts", type=int, default=16, help="prompts of every kind for these two")
     args = parser.parse_args()
     pack = load_pack(args.pack, device="cpu")
     labels = sample_split(args.count, TEST_SEED, validation=True)
@@ -300,7 +298,6 @@ def main() -> None:
         coverage(pack),
         *edited,
         *free_wording(pack, args.faces),
-        *(row for x in METHODS for row in free_wording_by_search(pack, x, args.search_faces, args.search_prompts)),
         oracle_accuracy(pack, visible, images),
         *zero_shot(pack, visible, images),
         unknown_words(pack),
