@@ -94,7 +94,7 @@ def load_edits(
         absent = prompt.prompt_id not in outcomes
         if absent and (reasons := _set_aside(sources[prompt.method])):
             error = f"prompt {prompt.name!r}: its shard of {SOURCES[prompt.method]} failed: {reasons}"
-            outcomes[prompt.prompt_id] = _Outcome("failed", error)
+            outcomes[prompt.prompt_id] = _Outcome("failed", error, (sources[prompt.method].config_hash,))
         elif absent:
             raise PromptError(
                 f"prompt {prompt.name!r} (method {prompt.method!r}) must be in {SOURCES[prompt.method]} of the run; "
