@@ -1,4 +1,4 @@
-"""The parameters of a command, derived from the settings of its stages: written once, in ``pipeline/config.py``.
+"""The parameters of a command, derived from the settings of its stages: written once, in ``pipeline/config``.
 
 What is left to write here are the parameters that belong to no stage: where to read and write, and what to run on.
 Nothing here imports torch or Prefect, because ``--help`` must come at once.
