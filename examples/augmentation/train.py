@@ -58,11 +58,11 @@ def read_faces(frame: pd.DataFrame, names: dict[str, list[str]], size: int) -> F
     return Faces(pixels / 127.5 - 1, torch.tensor(glasses.to_numpy()).long(), torch.tensor(long.to_numpy()).long())
 
 
-def read_export(folder: str, size: int) -> list[Faces]:
-    """Training faces, the counterfactual edit of each, and test faces; faces with other accessories are left out.
+def read_export(folder: str, size: int) -> tuple[Faces, dict[int, int], Faces, Faces]:
+    """Training faces, which of them has which edit, the edits, and test faces; other accessories are left out.
 
-    A face without glasses has one edit that puts them on, a face with glasses one that takes them off; those whose edit
-    missed, or was rejected, are left out of the training faces.
+    A face without glasses may have an edit that puts them on, a face with glasses one that takes them off; a face whose
+    edit missed, or was rejected, stays without one.
     """
     names = pd.read_json(f"{folder}/labels.json", typ="series").to_dict()
     frame = pd.read_parquet(f"{folder}/data", filters=[("accept", "==", True)])
@@ -74,9 +74,11 @@ def read_export(folder: str, size: int) -> list[Faces]:
     edits = edits.drop_duplicates("pair_id").set_index("pair_id").sort_index()
     test = images_of_split(folder, "test")
     training = originals[~originals.image_id.isin(test)]
-    training = training[training.index.isin(edits.index)]
+    edits = edits[edits.index.isin(training.index)]
+    edit_of = {training.index.get_loc(pair): number for number, pair in enumerate(edits.index)}
     held_out = originals[originals.image_id.isin(test)]
-    return [read_faces(part, names, size) for part in (training, edits.loc[training.index], held_out)]
+    faces, edited, test_faces = (read_faces(part, names, size) for part in (training, edits, held_out))
+    return faces, edit_of, edited, test_faces
 
 
 def images_of_split(folder: str, split: str) -> set[str]:
@@ -151,20 +153,23 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
-    faces, edits, test = read_export(args.folder, args.size)
+    faces, edit_of, edits, test = read_export(args.folder, args.size)
     test = test[balanced_rows(test)]
     found: dict[str, list[tuple[float, float, float]]] = {arm: [] for arm in ARMS}
     for seed in range(args.seeds):
         rows = biased_rows(faces, args.bias, np.random.default_rng(seed))
         half = np.random.default_rng(seed).permutation(rows)[: len(rows) // 2]
-        sets = (faces[rows], faces[rows].and_also(edits[rows]), faces[half].and_also(edits[half]))
+        both = [
+            faces[some].and_also(edits[np.array([edit_of[i] for i in some if i in edit_of])]) for some in (rows, half)
+        ]
+        sets = (faces[rows], *both)
         for arm, chosen in zip(ARMS, sets, strict=True):
             model = train(chosen, steps=args.steps, batch=args.batch, seed=seed)
             found[arm].append(accuracies(model, test))
     print(f"{len(rows)} training faces, {len(test.glasses)} test faces, {args.seeds} seeds\n")
     print("| trained on | images | accuracy | where hair and glasses agree | where they do not |")
     print("|---|---:|---|---|---|")
-    sizes = (len(rows), 2 * len(rows), 2 * len(half))
+    sizes = [len(chosen.glasses) for chosen in sets]
     for (arm, results), size in zip(found.items(), sizes, strict=True):
         print(f"| {arm} | {size} | {' | '.join(interval(column) for column in np.array(results).T)} |")
     gains = {arm: np.array(found[arm]).T - np.array(found["biased"]).T for arm in ARMS[1:]}
