@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from examples.peeps.free_wording import FIRST_SEED, Result
+from examples.peeps.free_wording import FIRST_SEED, Result, share_spared
 from examples.peeps.judge import read_labels
 from examples.peeps.wishes import FreePrompt, judge_wishes
 from pipeline.config import MappersConfig, OptimizedLatentsConfig, recommended
@@ -115,7 +115,9 @@ def measure(
         space, edited = run_mappers(pack, w, setting or {}, prompts, num_training=TRAINING_LATENTS)
     found = []
     for prompt, edit in zip(prompts, edited, strict=True):
-        verdict = judge_wishes(before, read_labels(pack.oracle, render(pack, edit.x, space)), prompt.wishes)
+        after = read_labels(pack.oracle, render(pack, edit.x, space))
+        verdict = judge_wishes(before, after, prompt.wishes)
         if len(verdict.hit):
-            found.append(Result(prompt, float(verdict.hit.mean()), float(verdict.kept.mean()), len(verdict.hit), 0))
+            hit, kept = float(verdict.hit.mean()), float(verdict.kept.mean())
+            found.append(Result(prompt, hit, kept, len(verdict.hit), 0, share_spared(before, after, prompt)))
     return found

@@ -251,7 +251,10 @@ def test_some_of_every_kind_are_spread_over_the_list():
 
 def test_rows_by_search_have_a_line_for_hit_and_kept_of_every_kind(monkeypatch: pytest.MonkeyPatch):
     def measure(pack: object, method: str, prompts: list[FreePrompt], faces: int) -> list[Result]:
-        return [Result(p, hit=1.0 if p.kind == "several" else 0.5, kept=0.9, faces=faces, channels=0) for p in prompts]
+        return [
+            Result(p, hit=1.0 if p.kind == "several" else 0.5, kept=0.9, faces=faces, channels=0, spared=1.0)
+            for p in prompts
+        ]
 
     monkeypatch.setattr("examples.peeps.edit_methods.measure", measure)
     rows = free_wording_by_search(load_pack("peeps", device="cpu"), "mapper", faces=4, prompts=2)
