@@ -23,7 +23,6 @@ from pipeline.errors import ParameterError, PipelineError
 from storage import ConflictError, Store
 from tests.conftest import PROMPT_ROWS
 from tests.pipeline.inversion.pictures import saved, smooth_picture
-from tests.storage.conftest import s3_bucket
 
 __all__ = ["s3_bucket"]
 SECRET = "52 degrees north"  # what the photos say of their place and maker, in every way their formats have

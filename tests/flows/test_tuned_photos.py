@@ -18,7 +18,7 @@ from pipeline.prompts import check_prompts
 from pipeline.runs.shard import find_input
 from pipeline.runs.tuned_packs import delta_paths, tuned_pack
 from pipeline.schemas import shape_of
-from pipeline.stages.dataset import load_offsets
+from pipeline.stages.dataset import load_moves
 from storage import Store
 from tests.pipeline.inversion.pictures import saved, smooth_picture
 
@@ -74,11 +74,11 @@ def test_rendered_originals_are_the_reconstructions(run: Store, packs: dict, ima
 
 
 def test_rendered_edits_in_style_space_are_the_own_generators(run: Store, packs: dict, images: pd.DataFrame):
-    offsets = load_offsets(find_input("style_directions", run), next(iter(packs.values()))[0].generator.space)
+    moves = load_moves(find_input("style_directions", run), next(iter(packs.values()))[0].generator.space)
     strength = float(pd.read_parquet(f"{run.uri}/dataset").query("prompt_id == 'hat'").strength.iloc[0])
     for name, (own, w_plus) in packs.items():
         with torch.no_grad():
-            styles = own.generator.styles(w_plus[None]) + strength * offsets["hat"]
+            styles = moves["hat"].moved(own.generator.styles(w_plus[None]), strength)
             wanted = to_rgb_arrays(own.generator.render(styles))[0]
         np.testing.assert_allclose(images.loc[name, "hat"], wanted, atol=1)
 

@@ -11,7 +11,6 @@ from pipeline.packs.pack import Pack
 from pipeline.runs.shard import part_path
 from pipeline.stages import imported_latents as stage
 from storage import MissingError, Store
-from tests.storage.conftest import s3_bucket as s3_bucket  # the fixture
 
 
 def latents_of(pack: Pack) -> np.ndarray:
