@@ -32,7 +32,6 @@ def open_scores(job: Job) -> Work:
         provisional=dataset.provisional,
         contents={**dataset.contents, "dataset": dataset.state},
         contents_of=lambda shard: dataset.receipt(shard).contents,
-        takes_over=True,
     )
 
 

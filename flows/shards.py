@@ -45,7 +45,7 @@ def run_stage(
         IncompleteError: if shards failed and the next stage needs them all.
         storage.ConflictError: if the run holds this stage made with other settings, or of more; names what differs.
     """
-    from pipeline.runs.conflicts import check_same_settings, is_closed, mark_provisional
+    from pipeline.runs.conflicts import check_same_settings, is_closed
     from pipeline.runs.growth import forget_earlier, open_again
     from pipeline.runs.shard import close_stage
 
@@ -72,15 +72,6 @@ def run_stage(
         contents_of=work.contents_of,
         keep=work.takes_over,
     )
-    if work.provisional:
-        mark_provisional(
-            job.store,
-            work.stage,
-            num_shards=work.num_shards,
-            config_hash=work.config_hash,
-            config=config,
-            pack=pack,
-        )
     reports, missing = _run(opener, job, work, workers)
     if missing and (work.rows_in is None or not reports):
         raise _incomplete(work, missing)

@@ -34,42 +34,6 @@ def forget_other_settings(store: Store, stage: str, *, config_hash: str) -> None
     closed = storage.read_stage(store, stage)
     if closed is not None and closed["config_hash"] == config_hash:
         return
-    _forget(store, stage, config_hash)
-
-
-def mark_provisional(
-    store: Store, stage: str, *, num_shards: int, config_hash: str, config: StageConfig, pack: Pack
-) -> None:
-    """Say, before the first shard, that the stage is made without what failed further up: it may be made anew.
-
-    Args:
-        store: the run's folder.
-        stage: name of the stage.
-        num_shards: its shards.
-        config_hash: of what is made; it names what is missing too.
-        config: its settings.
-        pack: its pack.
-    """
-    facts = {"num_shards": num_shards, "config_hash": config_hash, "config": config.identity(), "pack": pack.digest}
-    storage.write_stage(store, _provisional(stage), facts)
-
-
-def _provisional(stage: str) -> str:
-    return f"provisional_{stage}"
-
-
-def _give_way(store: Store, stage: str, *, config_hash: str, config: StageConfig, pack: Pack) -> None:
-    """Take back what was made of a stage while something was missing, now that it is there; other settings stay."""
-    marked = storage.read_stage(store, _provisional(stage))
-    if marked is None or marked["config_hash"] == config_hash:
-        return
-    if marked["config"] == config.identity() and marked["pack"] == pack.digest:
-        _forget(store, stage, config_hash)
-        store.delete(f"_{_provisional(stage)}.json")
-
-
-def _forget(store: Store, stage: str, config_hash: str) -> None:
-    """Delete the shards with other settings."""
     store.delete(f"_{stage}.json")
     for shard in storage.list_shards(store, stage):
         try:
@@ -92,8 +56,6 @@ def check_same_settings(
 ) -> None:
     """Nothing, if the run does not hold this stage yet, or holds it made with the same settings and of no more.
 
-    A stage that was marked as provisional, for want of what failed further up, gives way: its receipts are taken back.
-
     Args:
         store: the run's folder.
         stage: name of the stage.
@@ -105,7 +67,6 @@ def check_same_settings(
     Raises:
         ConflictError: naming the settings that differ, as ``psi: 0.7 -> 0.5``; or what is missing.
     """
-    _give_way(store, stage, config_hash=config_hash, config=config, pack=pack)
     closed = read_last_stage(store, stage)
     if closed is None:
         return

@@ -178,7 +178,7 @@ def close_stage(
         facts: what else it depends on, recorded so that a later conflict can be named.
         set_aside: reasons of the shards that failed, by number.
         rows_in: rows that a shard set aside was to make.
-        provisional: what failed further up is missing here, see ``conflicts.mark_provisional``.
+        provisional: what failed further up is missing here.
         contents: what the whole stage was made of, recorded so that it is known how far it may grow.
     Raises:
         MissingInputError: if a shard is neither done nor set aside.
@@ -248,13 +248,6 @@ class Input:
     shard_rows: tuple[int, ...] | None = None
     set_aside: tuple[tuple[int, str], ...] = ()
     provisional: bool = False
-
-    @property
-    def content_hash(self) -> str:
-        """Names what can be read now, which changes when a shard set aside is made; else the config hash."""
-        if not self.set_aside:
-            return self.config_hash
-        return storage.config_hash({"config_hash": self.config_hash, "without": [shard for shard, _ in self.set_aside]})
 
     @property
     def is_partial(self) -> bool:

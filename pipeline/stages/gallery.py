@@ -39,7 +39,7 @@ def labels_config(config: GalleryConfig) -> ExportedDatasetConfig:
 
 def gallery_hash(config: GalleryConfig, pack: Pack, labels: Input) -> str:
     """The config hash of the gallery of these settings."""
-    return stage_hash(STAGE, config, pack, {"labels": labels.content_hash})
+    return stage_hash(STAGE, config, pack, {"labels": labels.config_hash})
 
 
 def load_columns(edited: Input) -> list[GalleryColumn]:

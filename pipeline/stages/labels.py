@@ -34,7 +34,7 @@ def labels_hash(config: ExportedDatasetConfig, pack: Pack, dataset: Input, score
     """The config hash of the labels of these settings."""
     usual = {name: ExportedDatasetConfig.model_fields[name].default for name in OF_FILES}
     settings = config.model_copy(update=usual)
-    return stage_hash(STAGE, settings, pack, {"dataset": dataset.config_hash, "scores": scores.content_hash})
+    return stage_hash(STAGE, settings, pack, {"dataset": dataset.config_hash, "scores": scores.config_hash})
 
 
 def load_run_facts(config: ExportedDatasetConfig, pack: Pack, edited: Input, latents: Input | None) -> RunFacts:

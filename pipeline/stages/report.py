@@ -151,7 +151,7 @@ def _summarise(group: _Group, prompt: PromptRow, words: Sequence[str]) -> dict[s
 
 def report_hash(config: ReportConfig, pack: Pack, scores: Input) -> str:
     """The config hash of the report."""
-    return stage_hash(STAGE, config, pack, {"scores": scores.content_hash})
+    return stage_hash(STAGE, config, pack, {"scores": scores.config_hash})
 
 
 def report_contents(scores: Input) -> Contents:

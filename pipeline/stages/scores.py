@@ -22,10 +22,8 @@ from pipeline.packs.pack import Pack
 from pipeline.prompts import ORIGINAL, PHOTO
 from pipeline.render_checks import SATURATED_SHARE
 from pipeline.rows import ImageRow, PromptRow, rows_of
-from pipeline.runs.contents import same_keys
-from pipeline.runs.growth import earlier_shards
 from pipeline.runs.progress import advance
-from pipeline.runs.shard import Contents, Input, Made, ShardReport, part_path, run_shard, stage_hash
+from pipeline.runs.shard import Input, Made, ShardReport, part_path, run_shard, stage_hash
 from pipeline.schemas import EDITS_FOLDER, SCORES, Artifact, scores_artifact
 from pipeline.scoring.distances import outside_change, pixel_distance, structural_distance
 from pipeline.scoring.judge import find_judge, has_judge, judge_digest
@@ -107,7 +105,7 @@ def scores_hash(config: ScoresConfig, pack: Pack, dataset: Input) -> str:
 def run_scores_shard(
     config: ScoresConfig, store: Store, pack: Pack, shard: int, *, dataset: Input, edited: Input
 ) -> ShardReport:
-    """Score one shard of the dataset against the prompts that made it; scores of a smaller run are taken over."""
+    """Score one shard of the dataset against the prompts that made it."""
     config_hash, contents = scores_hash(config, pack, dataset), dataset.receipt(shard).contents
 
     def make() -> Made:
@@ -119,13 +117,7 @@ def run_scores_shard(
             for row in rows_of(PromptRow, edited.shard_table(0, folder=EDITS_FOLDER))
             if row.status == "ok" and row.prompt_id in asked
         }
-        earlier = _load_earlier(store, contents, config_hash=config_hash)
-        left = {row.latent_id for row in rows if row.image_id not in earlier}
-        new = [
-            row for row in rows if row.image_id not in earlier or (row.prompt_id == ORIGINAL and row.latent_id in left)
-        ]
-        found = {row["image_id"]: row for row in score_rows(new, targets, config, pack, judge)} | earlier
-        scored = [found[row.image_id] for row in rows]
+        scored = score_rows(rows, targets, config, pack, judge)
         advance(len(rows))
         artifact = artifact_of(pack, config)
         table = artifact.table({c.name: [row.get(c.name) for row in scored] for c in artifact.columns})
@@ -133,17 +125,6 @@ def run_scores_shard(
         return Made({part_path(STAGE, shard): storage.table_bytes(table)}, rows=len(scored), failures=failures)
 
     return run_shard(store, STAGE, shard, config_hash=config_hash, contents=contents, pack=pack, make=make)
-
-
-def _load_earlier(store: Store, contents: Contents, *, config_hash: str) -> dict[str, Row]:
-    """Scores that earlier shards of a run that has grown hold of a shard's images, by image_id."""
-    found: dict[str, Row] = {}
-    for old, source, number in earlier_shards(store, STAGE, config_hash=config_hash):
-        latents, edits = same_keys(old, contents, "latents"), same_keys(old, contents, "edits") | {ORIGINAL}
-        if latents:
-            rows = source.shard_table(number).to_pylist()
-            found |= {x["image_id"]: x for x in rows if x["latent_id"] in latents and x["prompt_id"] in edits}
-    return found
 
 
 def score_rows(
