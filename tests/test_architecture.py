@@ -13,7 +13,6 @@ from tests.architecture_tree import in_page, tree
 
 ROOT = Path(__file__).parent.parent
 LONGEST = {  # modules with one long idea each
-    "pipeline.schemas": 660,  # and every column
     "pipeline.models.clip": 420,  # one model, however it comes
     "pipeline.optimization.mappers": 420,  # one training loop
     "pipeline.checkpoints.safe_unpickler": 410,  # one pickle machine

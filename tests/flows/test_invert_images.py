@@ -24,7 +24,6 @@ from storage import ConflictError, Store
 from tests.conftest import PROMPT_ROWS
 from tests.pipeline.inversion.pictures import saved, smooth_picture
 
-__all__ = ["s3_bucket"]
 SECRET = "52 degrees north"  # what the photos say of their place and maker, in every way their formats have
 
 
