@@ -19,17 +19,18 @@ STRENGTHS = settings_of(EditedLatentsConfig, only=["strengths"], shown={"strengt
 
 def find_sources(job: Job) -> "tuple[Input, dict[Method, Input]]":
     """The latents, and for each method in the list what it left."""
+    from pipeline.runs.edits import SOURCES
     from pipeline.runs.shard import find_input
-    from pipeline.stages import edited_latents as stage
 
     methods: set[Method] = {prompt.method for prompt in job.prompts}
-    sources: dict[Method, Input] = {method: find_input(stage.SOURCES[method], *job.stores) for method in methods}
+    sources: dict[Method, Input] = {method: find_input(SOURCES[method], *job.stores) for method in methods}
     return find_input("latents", *job.stores), sources
 
 
 def open_edited_latents(job: Job) -> Work:
     """Edited latents by ranges of latents."""
     from pipeline.runs.contents import digest
+    from pipeline.runs.edits import SOURCES, is_provisional, load_edits
     from pipeline.runs.growth import check_made_of
     from pipeline.runs.shard import find_optional_input, shard_bounds
     from pipeline.stages import edited_latents as stage
@@ -39,7 +40,7 @@ def open_edited_latents(job: Job) -> Work:
     for method in stage.SEARCHED:
         if method in sources:
             check_made_of(sources[method], latents)
-    edits, plan = stage.load_edits(config, pack, prompts, sources), find_optional_input("edit_plan", job.store)
+    edits, plan = load_edits(config, pack, prompts, sources), find_optional_input("edit_plan", job.store)
 
     def contents_of(shard: int) -> "Contents":
         bounds = shard_bounds(latents.rows, config.shard_size, shard)
@@ -59,13 +60,13 @@ def open_edited_latents(job: Job) -> Work:
             **latents.contents,
             **prompt_contents(prompts),
             "latents": latents.state,
-            "settings": {stage.SOURCES[method]: source.config_hash for method, source in sources.items()},
-            "sources": digest({stage.SOURCES[method]: source.state for method, source in sources.items()}),
+            "settings": {SOURCES[method]: source.config_hash for method, source in sources.items()},
+            "sources": digest({SOURCES[method]: source.state for method, source in sources.items()}),
         },
         rows_in=(lambda shard: edits.per_latent * len(shard_bounds(latents.rows, config.shard_size, shard)))
         if plan is None  # which may leave pairs out
         else None,
-        provisional=latents.provisional or stage.is_provisional(prompts, sources),
+        provisional=latents.provisional or is_provisional(prompts, sources),
         contents_of=contents_of,
     )
 
@@ -85,7 +86,7 @@ def edit_latents(request: Request) -> dict[str, Any]:
 
     Needs sample-latents and, for the methods in the list, global-directions, train-mappers or optimize-latents.
     """
-    from pipeline.stages.edited_latents import load_edits
+    from pipeline.runs.edits import load_edits
 
     pack, config = request.job().open_pack(), request.config(EditedLatentsConfig)
     prompts = load_prompts(request["prompts"], neutral=pack.description.neutral)
