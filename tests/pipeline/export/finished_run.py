@@ -14,6 +14,7 @@ from pipeline.config import (
 from pipeline.export.rows import label_columns
 from pipeline.packs.pack import Pack
 from pipeline.prompts import check_prompts
+from pipeline.runs.edits import load_edits
 from pipeline.runs.shard import Input, close_stage, find_input
 from pipeline.stages import dataset, dataset_card, edited_latents, exported_dataset, labels, latents, scores
 from pipeline.stages import style_directions as directions
@@ -43,7 +44,7 @@ def write_run(store: Store, pack: Pack, rows: list[dict[str, Any]] | None = None
     config_hash = directions.style_directions_hash(config, pack, table)
     moves = close(store, "style_directions", 1, config_hash, config, pack)
     config = EditedLatentsConfig(templates="none")
-    edits = edited_latents.load_edits(config, pack, prompts, {"global": moves})
+    edits = load_edits(config, pack, prompts, {"global": moves})
     edited_latents.run_edited_latents_shard(config, store, pack, 0, latents=found, edits=edits)
     config_hash = edited_latents.edited_latents_hash(config, pack, found)
     edited = close(store, "edited_latents", 1, config_hash, config, pack)

@@ -18,6 +18,7 @@ from pipeline.errors import MissingInputError, PipelineError, PromptError
 from pipeline.models.mapper import load_mapper, moved_latents
 from pipeline.packs.pack import Pack
 from pipeline.prompts import Prompt, check_prompts, of_method
+from pipeline.runs.edits import SOURCES, load_edits
 from pipeline.runs.shard import Input, ShardReport, close_stage, find_input, part_path
 from pipeline.schemas import LATENTS, vectors_of
 from pipeline.stages import dataset, edited_latents, latents, mappers, optimized_latents, style_directions
@@ -80,10 +81,8 @@ def run(tiny_pack: Pack, tmp_path_factory: pytest.TempPathFactory) -> tuple[Stor
     config_hash = optimized_latents.optimized_latents_hash(OPTIMIZE, tiny_pack, source)
     close(store, tiny_pack, OPTIMIZE, reports, config_hash)
     methods = {prompt.method for prompt in prompts}
-    sources = {
-        method: find_input(stage, store) for method, stage in edited_latents.SOURCES.items() if method in methods
-    }
-    edits = edited_latents.load_edits(EDIT, tiny_pack, prompts, sources)
+    sources = {method: find_input(stage, store) for method, stage in SOURCES.items() if method in methods}
+    edits = load_edits(EDIT, tiny_pack, prompts, sources)
     reports = [
         edited_latents.run_edited_latents_shard(EDIT, store, tiny_pack, i, latents=source, edits=edits)
         for i in range(edited_latents.edited_latents_num_shards(EDIT, source))
@@ -219,14 +218,14 @@ def test_load_edits_with_a_prompt_no_step_has_seen_names_it(run, tiny_pack: Pack
     sources = {"global": find_input("style_directions", store)}
     other = check_prompts([{"name": "new", "target": "a hat", **FACE}])
     with pytest.raises(PromptError, match=r"prompt 'new' \(method 'global'\) must be in style_directions"):
-        edited_latents.load_edits(EDIT, tiny_pack, [*of_method(prompts, "global"), *other], sources)
+        load_edits(EDIT, tiny_pack, [*of_method(prompts, "global"), *other], sources)
 
 
 def test_load_edits_without_a_usable_prompt_gives_the_first_error(run, tiny_pack: Pack):
     store, prompts = run
     sources = {"optimize": find_input("optimized_latents", store)}
     with pytest.raises(PipelineError, match="all 1 failed, the first: prompt 'long'"):
-        edited_latents.load_edits(EDIT, tiny_pack, [prompts[3]], sources)
+        load_edits(EDIT, tiny_pack, [prompts[3]], sources)
 
 
 def test_edited_latents_beyond_float32_are_failed_rows_with_the_reason(run, tiny_pack: Pack, tmp_path):
@@ -235,11 +234,9 @@ def test_edited_latents_beyond_float32_are_failed_rows_with_the_reason(run, tiny
     far = [{**row, "strengths": [1.0, 1e39, -1e39]} for row in ROWS[:3]]
     prompts, target = check_prompts(far), Store(str(tmp_path))
     sources = {
-        method: find_input(stage, store)
-        for method, stage in edited_latents.SOURCES.items()
-        if method in {p.method for p in prompts}
+        method: find_input(stage, store) for method, stage in SOURCES.items() if method in {p.method for p in prompts}
     }
-    edits = edited_latents.load_edits(EDIT, tiny_pack, prompts, sources)
+    edits = load_edits(EDIT, tiny_pack, prompts, sources)
     report = edited_latents.run_edited_latents_shard(EDIT, target, tiny_pack, 0, latents=source, edits=edits)
     table = storage.read_table(target, part_path("edited_latents", 0))
     for row in table.to_pylist():

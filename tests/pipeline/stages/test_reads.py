@@ -15,6 +15,7 @@ from pipeline.config import (
 )
 from pipeline.packs.pack import Pack
 from pipeline.prompts import Method, check_prompts, of_method
+from pipeline.runs.edits import SOURCES, load_edits
 from pipeline.runs.shard import ShardReport, close_stage, find_input
 from pipeline.stages import (
     dataset,
@@ -79,10 +80,10 @@ def reads_of(stage: str, uri: str, pack: Pack, num_shards: int) -> int:
         source = find_input("latents", store)
         if stage == "edited_latents":
             config = EditedLatentsConfig(templates="none", shard_size=1)
-            methods: dict[Method, str] = edited_latents.SOURCES
+            methods: dict[Method, str] = SOURCES
             wanted = {prompt.method for prompt in PROMPTS}
             sources = {method: find_input(name, store) for method, name in methods.items() if method in wanted}
-            edits = edited_latents.load_edits(config, pack, PROMPTS, sources)
+            edits = load_edits(config, pack, PROMPTS, sources)
             report = edited_latents.run_edited_latents_shard(config, store, pack, shard, latents=source, edits=edits)
             config_hash = edited_latents.edited_latents_hash(config, pack, source)
         elif stage == "dataset":
