@@ -15,6 +15,7 @@ from flows.summary import print_comparison, print_reachability
 from pipeline.errors import ParameterError, PromptError
 from pipeline.packs.pack import PACK_FILE, write_pack
 from storage import Store
+from tests.threads import torch_threads
 
 ROWS = [
     {"name": "dark", "target": "a face with a hat", "class": "simple", "wants": "shade=dark"},
@@ -37,9 +38,10 @@ METHODS = ["global", "mapper", "optimize", "tedigan"]
 
 @pytest.fixture(scope="module")
 def compared(complete_pack_uri: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run with the comparison of all methods."""
+    """A run with the comparison of all methods, by one thread as in the tests: another number changes last bits."""
     run = tmp_path_factory.mktemp("compared")
-    compare_methods(ROWS, run=str(run), pack=complete_pack_uri, **SMALL)
+    with torch_threads(1):
+        compare_methods(ROWS, run=str(run), pack=complete_pack_uri, **SMALL)
     return run
 
 
