@@ -14,7 +14,7 @@ import platform
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from threading import Event, Thread
@@ -22,6 +22,7 @@ from threading import Event, Thread
 from fsspec.utils import get_protocol
 
 from storage.errors import HeldError, MissingError, StorageError
+from storage.places import LOCAL_PROTOCOLS
 from storage.store import Store
 
 LEASE_FILE = "_lease.json"  # the underscore keeps readers of the folder out
@@ -82,6 +83,14 @@ def lease(store: Store, *, what: str, waiting: Callable[[str], None] | None = No
         held = _read(store)
         if held is not None and held.token == mine.token:
             store.delete(LEASE_FILE)
+            _forget_empty(store)
+
+
+def _forget_empty(store: Store) -> None:
+    """A local folder in which nothing was written but the lease is none: a run that was refused leaves no trace."""
+    if get_protocol(store.uri) in LOCAL_PROTOCOLS:
+        with suppress(OSError):  # there is something in it
+            Path(store.uri).rmdir()
 
 
 def _take(store: Store, mine: Holder, waiting: Callable[[str], None] | None) -> None:

@@ -47,7 +47,7 @@ def stage_configs() -> list[type[StageConfig]]:
 
 def test_no_setting_is_described_in_two_places():
     seen: dict[tuple[str, str], str] = {}
-    for path in [*(ROOT / "flows").glob("*.py"), ROOT / "pipeline" / "config.py"]:
+    for path in [*(ROOT / "flows").glob("*.py"), *(ROOT / "pipeline" / "config").glob("*.py")]:
         for name, text in re.findall(r'(?m)^\s*(\w+)[:=].*?description="([^"]+)"', path.read_text()):
             assert (name, text) not in seen, f"{name}: {text!r} stands in {seen[name, text]} and in {path.name}"
             seen[name, text] = path.name
@@ -72,7 +72,7 @@ def test_a_parameters_type_limits_and_default_are_its_fields():
     assert "norm_axis" not in by_name
     advised = {p.name: p for p in settings_of(MappersConfig, method="mapper")}
     assert advised["num_steps"].default is None
-    assert advised["num_steps"].shown == "400, the pack's; published 50000"
+    assert advised["num_steps"].shown == "150, the pack's; published 50000"
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -19,7 +19,9 @@ import pandas as pd
 import pytest
 import yaml
 
+from flows import deployments as deployments_module
 from flows.cli import load_commands
+from flows.deployments import FLOWS
 from tests.conftest import PROMPT_ROWS
 
 ROOT = Path(__file__).parents[2]
@@ -98,6 +100,7 @@ def test_prefect_yaml_has_one_deployment_per_flow():
     for deployment in deployments:
         assert deployment["entrypoint"] == f"flows/deployments.py:{deployment['name'].replace('-', '_')}"
         assert deployment["work_pool"] == {"name": "styleclip"}
+        assert getattr(deployments_module, deployment["name"].replace("-", "_")) is FLOWS[deployment["name"]]
 
 
 def refused(environment: dict[str, str], *arguments: str) -> str:

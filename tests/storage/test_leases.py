@@ -166,3 +166,12 @@ def test_what_is_no_lease_is_taken_away(local_store: Store):
 def test_memory_has_none():
     with taken(Store("memory://leases")):
         assert Store("memory://leases").list() == []
+
+
+def test_a_lease_alone_leaves_no_folder_behind(local_store: Store):
+    with lease(local_store, what="a test"):
+        assert local_store.exists(LEASE_FILE)
+    assert not Path(local_store.uri).exists()
+    with lease(local_store, what="a test"):
+        local_store.write_bytes("kept", b"x")
+    assert local_store.read_bytes("kept") == b"x"
