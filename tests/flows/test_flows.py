@@ -229,8 +229,8 @@ def test_stage_without_its_input_names_the_command(flow, maker: str, tiny_pack_u
 
 def test_sample_latents_other_settings_in_one_run_are_refused(tiny_pack_uri: str, tmp_path: Path):
     sample_latents(run=str(tmp_path), pack=tiny_pack_uri, num_latents=2, device="cpu")
-    with pytest.raises(ConflictError):
-        sample_latents(run=str(tmp_path), pack=tiny_pack_uri, num_latents=3, device="cpu")
+    with pytest.raises(ConflictError, match=r"first_seed: 0 -> 7"):
+        sample_latents(run=str(tmp_path), pack=tiny_pack_uri, num_latents=2, first_seed=7, device="cpu")
     assert storage.read_stage(Store(str(tmp_path)), "latents")["rows"] == 2
 
 

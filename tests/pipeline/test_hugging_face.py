@@ -18,7 +18,7 @@ def write_dataset(folder: Path) -> None:
     """Two rows, of which the second failed."""
     image = storage.image_struct(storage.encode_png(PIXELS), "a.png")
     values = {column.name: ["a", "b"] for column in DATASET.columns}
-    values |= {"image": [image, None], "strength": [0.0, 1.0], "saturation": [0.0, None]}
+    values |= {"image": [image, None], "strength": [0.0, 1.0], "saturation": [0.0, None], "num_channels": [None, 2]}
     values |= {"labels": [None, [("age", "30")]]}
     Store(str(folder)).write_bytes("part-00000.parquet", storage.table_bytes(DATASET.table(values)))
 

@@ -11,6 +11,7 @@ import storage
 from pipeline import config as configs
 from pipeline.config import ChannelDirectionsConfig, OptimizedLatentsConfig, StyleDirectionsConfig
 from pipeline.directions.differences import measured_positions
+from pipeline.directions.direction import compute_style_direction
 from pipeline.directions.published_differences import (
     is_published,
     sum_published_differences,
@@ -213,10 +214,10 @@ def test_style_directions_of_the_published_layers_leave_the_others_out(tiny_pack
 
 
 def test_guard_zeros_gives_a_direction_without_channels_and_leaves_others_alone():
-    none = style_directions.compute_style_direction(hand_table(), TEXT, relevance_threshold=0.9, guard="zeros")
+    none = compute_style_direction(hand_table(), TEXT, relevance_threshold=0.9, guard="zeros")
     assert (none.rows.size, none.value.size, none.threshold) == (0, 0, 0.9)
     assert none.max_relevance == pytest.approx(0.6)
-    some = style_directions.compute_style_direction(hand_table(), TEXT, relevance_threshold=0.5, guard="zeros")
+    some = compute_style_direction(hand_table(), TEXT, relevance_threshold=0.5, guard="zeros")
     assert some.rows.tolist() == [0]
 
 
