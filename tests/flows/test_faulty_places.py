@@ -49,7 +49,7 @@ def test_a_run_through_an_endpoint_that_fails_one_request_in_ten_ends_in_the_sam
         result = styleclip(
             command(tmp_path, store.uri, complete_pack_uri),
             AWS_ENDPOINT_URL=proxy.url,
-            FSSPEC_S3='{"config_kwargs": {"read_timeout": 0.5}}',
+            FSSPEC_S3='{"config_kwargs": {"read_timeout": 2}}',  # less than the proxy hangs
         )
     assert result.returncode == 0, result.stderr
     assert proxy.spoilt.total() > 20

@@ -11,7 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Lock, Thread
 from urllib.parse import urlsplit
 
-HANG_SECONDS = 1.0
+HANG_SECONDS = 3.0
 ERROR = "<?xml version='1.0'?><Error><Code>{code}</Code><Message>{code}, for a test</Message></Error>"
 # what happens instead of the answer; "after" means that the server has done what it was asked
 FAULTS = ("500", "503", "SlowDown", "reset", "hang", "cut", "cut without length", "500 after", "reset after")
