@@ -59,7 +59,6 @@ class Local:
         run = {"run": request["run"]} if request.values.get("run") else {}
         with logged_as(command=command.name, **run), on_runner(request.values, request.places):
             return command.body(request)
-            return command.body(request)
 
     def shards(
         self, opener: OpenWork, job: Job, work: Work, *, workers: int

@@ -3,7 +3,7 @@
 Letters: n image or latent, m other image, d feature width, b bootstrap sample.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Float
@@ -42,20 +42,6 @@ def bootstrap_interval(
     tail = 100 * (1 - level) / 2
     low, high = np.percentile(means[~np.isnan(means)], [tail, 100 - tail])
     return float(low), float(high)
-
-
-def frechet_distance(a: Float[np.ndarray, "n d"], b: Float[np.ndarray, "m d"]) -> float:
-    """``|mu_a - mu_b|^2 + tr(S_a + S_b - 2 (S_a S_b)^(1/2))`` of two clouds of features (Heusel et al. 2017).
-
-    The trace of the root is the sum of the roots of the eigenvalues of ``S_a^(1/2) S_b S_a^(1/2)``, which is symmetric.
-    Biased upwards where there are fewer images than features; ``kernel_distance`` is not.
-    """
-    means = a.mean(axis=0) - b.mean(axis=0)
-    cov_a, cov_b = (np.atleast_2d(np.cov(x, rowvar=False)) for x in (a, b))
-    values, vectors = np.linalg.eigh(cov_a)
-    root = (vectors * np.sqrt(np.clip(values, 0, None))) @ vectors.T
-    roots = np.sqrt(np.clip(np.linalg.eigvalsh(root @ cov_b @ root), 0, None))
-    return float(means @ means + np.trace(cov_a) + np.trace(cov_b) - 2 * roots.sum())
 
 
 def kernel_distance(a: Float[np.ndarray, "n d"], b: Float[np.ndarray, "m d"]) -> float:
@@ -111,11 +97,3 @@ def largest_common_change(curves: Sequence[Sequence[float]], *, share: float = 0
 def over_latents(rows: Sequence[float | None]) -> Float[np.ndarray, "n"]:
     """A column with nulls as floats with NaN."""
     return np.array([np.nan if value is None else float(value) for value in rows], dtype=np.float64)
-
-
-def summarise(
-    values: Float[np.ndarray, "n"], interval: Callable[..., tuple[float, float]] = bootstrap_interval
-) -> tuple[float, float, float]:
-    """Mean and its interval's ends."""
-    low, high = interval(values)
-    return float(nan_mean(values)), low, high

@@ -78,10 +78,3 @@ def count_disputed(guide: Sequence[float | None], judge: Sequence[float | None])
     """
     pairs = [(g, j) for g, j in zip(guide, judge, strict=True) if g is not None and j is not None]
     return sum(g > 0 and j < FAINT * g for g, j in pairs)
-
-
-def named_verdict(prompt: str, line: str, *, method: str = "global", steps: int | None = None) -> str:
-    """A verdict with the prompt it is about: ``glasses 16 of 16``, ``mohawk (mapper, 20 steps): unchanged; ...``."""
-    detail = "" if method == "global" else f" ({method}{'' if steps is None else f', {steps} steps'})"
-    plain = line.replace(" of ", "").isdigit() and not detail
-    return f"{prompt} {line}" if plain else f"{prompt}{detail}: {line}"

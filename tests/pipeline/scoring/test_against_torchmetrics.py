@@ -6,11 +6,10 @@ import torch
 from skimage.metrics import structural_similarity
 from torchmetrics.functional import pairwise_cosine_similarity
 from torchmetrics.functional.image import structural_similarity_index_measure
-from torchmetrics.image.fid import FrechetInceptionDistance
 from torchmetrics.image.kid import poly_mmd
 
 from pipeline.scoring.distances import GREY, structural_distance
-from pipeline.scoring.statistics import diversity, frechet_distance, kernel_distance
+from pipeline.scoring.statistics import diversity, kernel_distance
 from pipeline.scoring.targets import PromptEmbedding
 from pipeline.stages.scores import compute_clip_scores
 
@@ -49,13 +48,6 @@ class _Features(torch.nn.Module):
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         return features
-
-
-def test_frechet_distance_is_torchmetrics(clouds: tuple[np.ndarray, np.ndarray]):
-    metric = FrechetInceptionDistance(feature=_Features(), normalize=True).set_dtype(torch.float64)
-    for cloud, real in zip(clouds, (True, False), strict=True):
-        metric.update(torch.from_numpy(cloud), real=real)
-    assert frechet_distance(*clouds) == pytest.approx(float(metric.compute()), rel=1e-4)
 
 
 def test_diversity_is_one_less_torchmetrics_mean_cosine_of_pairs(clouds: tuple[np.ndarray, np.ndarray]):

@@ -1,13 +1,12 @@
 import numpy as np
 import pytest
-from scipy import linalg, stats
+from scipy import stats
 from scipy.spatial.distance import pdist
 
 from pipeline.scoring.statistics import (
     at_equal_change,
     bootstrap_interval,
     diversity,
-    frechet_distance,
     kernel_distance,
     largest_common_change,
     nan_mean,
@@ -38,15 +37,6 @@ def test_bootstrap_interval_leaves_latents_out_that_say_nothing():
 def test_nan_mean_is_nan_only_where_there_is_nothing():
     assert nan_mean(np.array([[1.0, np.nan], [3.0, np.nan]]), axis=0)[0] == 2.0
     assert np.isnan(nan_mean(np.array([[1.0, np.nan], [3.0, np.nan]]), axis=0)[1])
-
-
-def test_frechet_distance_agrees_with_scipys_matrix_root(clouds: tuple[np.ndarray, np.ndarray]):
-    a, b = clouds
-    cov_a, cov_b = np.cov(a.T), np.cov(b.T)
-    root = linalg.sqrtm(cov_a @ cov_b).real
-    expected = ((a.mean(0) - b.mean(0)) ** 2).sum() + np.trace(cov_a + cov_b - 2 * root)
-    assert frechet_distance(a, b) == pytest.approx(expected)
-    assert frechet_distance(a, a) == pytest.approx(0, abs=1e-9)
 
 
 def test_kernel_distance_agrees_with_sums_over_pairs(clouds: tuple[np.ndarray, np.ndarray]):

@@ -1,6 +1,6 @@
 import pytest
 
-from pipeline.scoring.verdict import count_disputed, named_verdict, verdict
+from pipeline.scoring.verdict import count_disputed, verdict
 
 
 @pytest.mark.parametrize(
@@ -38,10 +38,3 @@ def test_disputed_are_edits_that_gain_with_the_guide_alone():
     guide = [0.3, 0.3, 0.3, -0.1, 0.0, 0.3, None]
     judge = [0.2, 0.01, -0.1, -0.2, -0.1, None, 0.1]
     assert count_disputed(guide, judge) == 2
-
-
-def test_named_verdict_says_what_it_is_about():
-    assert named_verdict("glasses", "16 of 16") == "glasses 16 of 16"
-    assert named_verdict("red sports car", "0 of 4, words unknown") == "red sports car: 0 of 4, words unknown"
-    line = named_verdict("mohawk", "unchanged; train longer", method="mapper", steps=20)
-    assert line == "mohawk (mapper, 20 steps): unchanged; train longer"
