@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import numpy as np
 import pyarrow as pa
 
+from pipeline.prompts import Prompt
 from pipeline.schemas import Artifact, vectors_of
 
 
@@ -33,6 +34,21 @@ class PromptRow:
     max_relevance: float | None = None
     channel_counts: Sequence[int] | None = None
     text_direction: Sequence[float] | None = None
+
+    @classmethod
+    def of(cls, prompt: Prompt, *, strengths: Sequence[float], status: str, error: str | None) -> "PromptRow":
+        """A prompt as it was asked for, with what came of it."""
+        return cls(
+            prompt_id=prompt.prompt_id,
+            prompt=prompt.name,
+            target=prompt.target,
+            neutral=prompt.neutral,
+            method=prompt.method,
+            wants=prompt.wants,
+            strengths=strengths,
+            status=status,
+            error=error,
+        )
 
 
 @dataclass(frozen=True)

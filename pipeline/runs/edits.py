@@ -145,17 +145,8 @@ def _edit_facts(row: PromptRow) -> list[Any]:
 
 def _edit_row(prompt: Prompt, config: EditedLatentsConfig, pack: Pack, outcome: _Outcome) -> PromptRow:
     default = (config.strengths or (pack.description.strength,)) if prompt.method == "global" else LEARNT_STRENGTHS
-    row = PromptRow(
-        prompt_id=prompt.prompt_id,
-        prompt=prompt.name,
-        target=prompt.target,
-        neutral=prompt.neutral,
-        method=prompt.method,
-        wants=prompt.wants,
-        strengths=prompt.strengths or default,
-        status=outcome.status,
-        error=outcome.error,
-    )
+    strengths = prompt.strengths or default
+    row = PromptRow.of(prompt, strengths=strengths, status=outcome.status, error=outcome.error)
     if (known := outcome.row) is not None:
         return replace(
             row,

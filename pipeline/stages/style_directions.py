@@ -93,17 +93,7 @@ def _direct(
     prompt: Prompt, config: StyleDirectionsConfig, pack: Pack, channels: ChannelTable, controls: Controls | None
 ) -> tuple[PromptRow, pa.Table | None]:
     """One prompt's row, and its channels where it has a direction."""
-    row = PromptRow(
-        prompt_id=prompt.prompt_id,
-        prompt=prompt.name,
-        target=prompt.target,
-        neutral=prompt.neutral,
-        method=prompt.method,
-        wants=prompt.wants,
-        strengths=prompt.strengths or (),
-        status="failed",
-        error=None,
-    )
+    row = PromptRow.of(prompt, strengths=prompt.strengths or (), status="failed", error=None)
     try:
         text = pack.clip.text_direction(prompt.target, prompt.neutral, templates(config.templates)).cpu()
         row = replace(row, text_direction=text.tolist())
