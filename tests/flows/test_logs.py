@@ -14,6 +14,8 @@ from flows.engine import ENGINE, Local
 from flows.logs import LOGGERS, log_as_json, logged_as
 from flows.progress import Lines
 from flows.sample_latents import sample_latents
+from flows.shards import _pace
+from pipeline.runs.shard import ShardReport
 
 
 @pytest.fixture
@@ -50,6 +52,12 @@ def test_a_run_logs_run_stage_and_shard(stream: io.StringIO, tiny_pack_uri: str,
     first = next(line["message"] for line in found if line.get("shard") == 0)
     assert first.startswith("latents: 1 of 2 shards, 2 rows, ")
     assert first.endswith(" s left")
+
+
+def test_pace_counts_what_was_made_now_and_the_shards_that_are_left():
+    made = [ShardReport("dataset", shard, rows=10, failures=0, skipped=shard == 0) for shard in range(3)]
+    assert _pace(made, 7, 4.0) == ", 5.0 rows/s, 8 s left"
+    assert _pace(made, 3, 4.0) == ""
 
 
 def test_names_of_inner_contexts_are_added_and_taken_back(stream: io.StringIO):

@@ -110,6 +110,14 @@ def test_a_closing_that_counts_other_rows_is_damage(store: Store):
     assert [state.whole for state in read_states(store)] == [False]
 
 
+def test_a_closing_of_other_settings_is_damage(store: Store):
+    write(store)
+    closed = storage.read_stage(store, "edits")
+    assert closed is not None
+    storage.write_stage(store, "edits", closed | {"config_hash": "c" * 64})
+    assert [damage.reason for damage in find_damage(store)] == ["_edits.json does not agree with the receipts"]
+
+
 def test_a_file_that_no_receipt_names_is_waste_once_it_is_old(store: Store):
     write(store)
     store.write_bytes("edits/part-00002.parquet", b"half")
