@@ -185,7 +185,7 @@ def _measured(generator: Generator, *, gradient: bool, precision: Precision) -> 
 
 def _trial(generator: Generator, size: int, *, gradient: bool, precision: Precision) -> Cost:
     """Time and memory of a batch, layer by layer: compiled it holds less, and compiling every size takes minutes."""
-    plan = prepared_plan(generator, half=precision == "half").uncompiled()
+    plan = prepared_plan(generator, precision).uncompiled()
     styles = torch.ones(size, generator.space.num_channels, device=plan.const.device, requires_grad=gradient)
     cost = Cost(0.0, 0)
     for _ in range(2):  # the first warms up

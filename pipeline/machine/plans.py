@@ -15,7 +15,7 @@ from pipeline.models.stylegan2 import Generator
 from pipeline.models.synthesis_plan import DirectPlan, SynthesisPlan, transformed_taps
 
 _Stamp = tuple[tuple[int, int], ...]
-_kept: WeakKeyDictionary[Generator, dict[bool, tuple[_Stamp, PolyphasePlan]]] = WeakKeyDictionary()
+_kept: WeakKeyDictionary[Generator, dict[Precision, tuple[_Stamp, PolyphasePlan]]] = WeakKeyDictionary()
 _preparing = Lock()
 
 
@@ -27,7 +27,7 @@ def synthesis_plan(generator: Generator, precision: Precision = "full", *, winog
 
     Args:
         generator: on the device where it is to run.
-        precision: of features and weights; ``tf32`` is a matter of ``held_precision`` and prepares as ``full`` does.
+        precision: of features and weights; ``tf32`` prepares as ``full`` does and differs by ``held_precision``.
         winograd: let a CPU take its faster convolutions, off by up to 1e-4 and without gradients, for measuring.
     Raises:
         PipelineError: if the device does not have the precision.
@@ -35,23 +35,26 @@ def synthesis_plan(generator: Generator, precision: Precision = "full", *, winog
     device = generator.mapping.w_avg.device
     check_precision(precision, device)
     if device.type == "cuda" and not isinstance(generator, TunedGenerator):
-        return prepared_plan(generator, half=precision == "half")
+        return prepared_plan(generator, precision)
     return DirectPlan(generator.synthesis, taps=transformed_taps(generator.synthesis) if winograd else {})
 
 
-def prepared_plan(generator: Generator, *, half: bool) -> PolyphasePlan:
-    """The generator's polyphase plan: made the first time, and again once its weights have changed or moved."""
+def prepared_plan(generator: Generator, precision: Precision) -> PolyphasePlan:
+    """The generator's polyphase plan: made the first time, and again once its weights have changed or moved.
+
+    Each precision has one of its own: what is compiled or recorded is made for the convolutions of that precision.
+    """
     with _preparing:
         plans, stamp = _kept.setdefault(generator, {}), _stamp(generator)
-        if half not in plans or plans[half][0] != stamp:
+        if precision not in plans or plans[precision][0] != stamp:
             plan = PolyphasePlan(
                 generator.synthesis,
-                half=torch.float16 if half else None,
-                backend="inductor",
+                half=torch.float16 if precision == "half" else None,
+                backend=None if precision == "full" else "inductor",  # compiled for cuDNN, which full does without
                 graphs=RenderGraphs(generator.mapping.w_avg.device),
             )
-            plans[half] = (stamp, plan)
-        return plans[half][1]
+            plans[precision] = (stamp, plan)
+        return plans[precision][1]
 
 
 def clip_for(clip: Clip, precision: Precision) -> Clip:

@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 DEMODULATION_EPS = 1e-8  # Karras 2020, Eq. 3
 LRELU_SLOPE = 0.2
-SMALLEST_COMPILED = 16  # samples; fewer come up too seldom to compile for: kept activations, single images
+SMALLEST_COMPILED = 16  # samples once filled up; fewer come up too seldom to compile for: single images
 HALF_CLAMP = 256.0  # of activations in half precision where the network names none; NVlabs' conv_clamp
 HALF = (torch.float16, torch.bfloat16)
 Block = Callable[[Tensor, Tensor | None, list[Tensor]], tuple[Tensor, Tensor | None]]
@@ -144,7 +144,7 @@ class PolyphasePlan:
         half: float16 or bfloat16 for features and weights of all layers; None keeps each layer's own precision,
             which is full but for networks imported with half precision in the highest resolutions.
         backend: of torch.compile, ``inductor`` for speed; None runs layer by layer.
-        smallest_compiled: batches of fewer samples run layer by layer.
+        smallest_compiled: batches of fewer samples, filled up to a power of two, run layer by layer.
         graphs: replays of whole renders of small batches (``pipeline/models/render_graphs.py``), or None.
     """
 
@@ -302,10 +302,11 @@ class PolyphasePlan:
 
         A power of two samples where each has its own, else a power of two turns round the kept ones.
         """
-        if self.backend is None or n < self.smallest_compiled:
+        if self.backend is None:
             return n
         turn = 1 if m == n else m
-        return turn * (1 << (n // turn - 1).bit_length())
+        filled = turn * (1 << (n // turn - 1).bit_length())
+        return filled if filled >= self.smallest_compiled else n
 
 
 def _wants_gradient(styles: Sequence[Tensor]) -> bool:

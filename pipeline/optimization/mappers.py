@@ -364,7 +364,7 @@ def _fresh_mappers(generator: Generator, tasks: Sequence[Task], config: MappersC
 def _deterministic(device: torch.device) -> AbstractContextManager[None]:
     """Convolutions that repeat to the bit, where the device has a choice."""
     return torch.backends.cudnn.flags(  # its own default would turn TF32 on
-        enabled=True,
+        enabled=torch.backends.cudnn.enabled,
         benchmark=False,
         deterministic=device.type == "cuda",
         allow_tf32=torch.backends.cudnn.allow_tf32,

@@ -40,26 +40,28 @@ def test_half_on_a_cpu_is_refused(generator: Generator):
 
 
 def test_a_plan_is_prepared_once_per_generator_and_precision(generator: Generator):
-    full, half = (prepared_plan(generator, half=x) for x in (False, True))
-    assert prepared_plan(generator, half=False) is full
-    assert prepared_plan(generator, half=True) is half
+    full, tf32, half = (prepared_plan(generator, x) for x in ("full", "tf32", "half"))
+    assert (full.backend, tf32.backend, half.backend) == (None, "inductor", "inductor")
+    assert tf32 is not full
+    assert prepared_plan(generator, "full") is full
+    assert prepared_plan(generator, "half") is half
     assert (full.half, half.half) == (None, torch.float16)
-    assert prepared_plan(Generator(CONFIG), half=False) is not full
+    assert prepared_plan(Generator(CONFIG), "full") is not full
 
 
 def test_a_plan_is_prepared_anew_for_other_weights(generator: Generator):
-    before = prepared_plan(generator, half=False)
+    before = prepared_plan(generator, "full")
     generator.synthesis.layer(0).weight.mul_(2)
-    after = prepared_plan(generator, half=False)
+    after = prepared_plan(generator, "full")
     assert after is not before
     generator.double()
-    assert prepared_plan(generator, half=False) is not after
+    assert prepared_plan(generator, "full") is not after
 
 
 def test_a_plan_does_not_outlive_its_generator():
     generator = Generator(CONFIG)
     gone = weakref.ref(generator)
-    prepared_plan(generator, half=False)
+    prepared_plan(generator, "full")
     del generator
     gc.collect()
     assert gone() is None

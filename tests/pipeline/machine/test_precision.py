@@ -21,15 +21,21 @@ from pipeline.optimization.mappers import _deterministic
 CUDA, CPU = torch.device("cuda"), torch.device("cpu")
 
 
-def switches() -> tuple[bool, bool]:
-    return torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
+def switches() -> tuple[bool, bool, bool]:
+    """TF32 in convolutions, TF32 in matrix products, cuDNN at all."""
+    return torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.enabled
+
+
+def set_switches(convolutions: bool, products: bool, cudnn: bool) -> None:
+    torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = convolutions, products
+    torch.backends.cudnn.enabled = cudnn
 
 
 @pytest.fixture(autouse=True)
 def switches_kept() -> Iterator[None]:
     before = switches()
     yield
-    torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = before
+    set_switches(*before)
 
 
 @pytest.fixture
@@ -59,10 +65,20 @@ def test_a_card_without_the_precision_is_refused(precision, capability, wanted, 
 
 @pytest.mark.usefixtures("card")
 @pytest.mark.parametrize(("precision", "rounded"), [("full", False), ("tf32", True), ("half", True)])
-def test_held_precision_sets_both_of_torch_s_switches(precision, rounded: bool):
-    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = not rounded
+def test_held_precision_sets_torch_s_switches_and_full_does_without_cudnn(precision, rounded: bool):
+    set_switches(not rounded, not rounded, not rounded)
     with held_precision(precision, CUDA):
-        assert switches() == (rounded, rounded)
+        assert switches() == (rounded, rounded, rounded)
+
+
+@pytest.mark.usefixtures("card")
+def test_the_switches_are_put_back_when_the_last_of_the_work_is_through():
+    set_switches(True, False, True)
+    with held_precision("full", CUDA):
+        with held_precision("full", CUDA):
+            pass
+        assert switches() == (False, False, False)
+    assert switches() == (True, False, True)
 
 
 def test_held_precision_on_a_cpu_leaves_the_switches_alone():
@@ -75,7 +91,7 @@ def test_held_precision_on_a_cpu_leaves_the_switches_alone():
 def test_work_of_one_precision_goes_side_by_side_and_of_another_waits():
     entered = {name: threading.Event() for name in ("first", "second", "other")}
     leave = {name: threading.Event() for name in entered}
-    seen: dict[str, tuple[bool, bool]] = {}
+    seen: dict[str, tuple[bool, bool, bool]] = {}
 
     def work(name: str, precision) -> None:
         with held_precision(precision, CUDA):
@@ -90,14 +106,14 @@ def test_work_of_one_precision_goes_side_by_side_and_of_another_waits():
     for thread in threads[1:]:
         thread.start()
     assert entered["second"].wait(30)
-    assert switches() == (False, False)
+    assert switches() == (False, False, False)
     assert not entered["other"].is_set()
     leave["first"].set()
     threads[0].join(30)
     assert module._holders == ["full"]
     leave["second"].set()
     assert entered["other"].wait(30)
-    assert seen["other"] == (True, True)
+    assert seen["other"] == (True, True, True)
     leave["other"].set()
     for thread in threads:
         thread.join(30)
@@ -112,10 +128,10 @@ def test_an_error_gives_the_precision_back():
 
 
 @pytest.mark.parametrize("allowed", [True, False])
-def test_repeatable_convolutions_do_not_turn_tf32_on(allowed: bool):
-    torch.backends.cudnn.allow_tf32 = allowed
+def test_repeatable_convolutions_turn_neither_tf32_nor_cudnn_on(allowed: bool):
+    set_switches(allowed, False, allowed)
     with _deterministic(CPU):
-        assert torch.backends.cudnn.allow_tf32 is allowed
+        assert switches() == (allowed, False, allowed)
 
 
 @pytest.mark.parametrize(

@@ -249,7 +249,7 @@ def test_compiled_shapes_are_few(generator: Generator, caplog: pytest.LogCapture
             torch.testing.assert_close(
                 generator.render(styles, plan=plan), generator.render(styles), **FLOAT64_GENERATOR
             )
-    assert seen == {1, 3, 4, 8}
+    assert seen == {1, 4, 8}  # three are filled up to four, one is not
     assert not [x for x in caplog.records if x.levelno >= logging.WARNING]
     assert plan.backend == "aot_eager"
 
