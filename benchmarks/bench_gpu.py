@@ -78,7 +78,8 @@ class Sizes:
     prompts: int = 20
     slope_images: int = 12
     pairs: int = 16
-    steps: int = 12
+    steps: int = 24
+    old_steps: int = 4
     mapper_prompts: int = 8
     images: int = 2048
     product: int = 8192
@@ -104,11 +105,22 @@ SMOKE = Sizes(
     slope_images=3,
     pairs=2,
     steps=4,
+    old_steps=2,
     mapper_prompts=2,
     images=24,
     product=64,
     copied=2**16,
 )
+
+
+@contextlib.contextmanager
+def with_cudnn() -> Iterator[None]:
+    """As the old path ran: by cuDNN's float32 convolutions, which full precision does without by now."""
+    before, torch.backends.cudnn.enabled = torch.backends.cudnn.enabled, True
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.enabled = before
 
 
 class Bench:
@@ -140,7 +152,7 @@ class Bench:
         """The product's plan; where it would be refused, on a CPU, its layers one by one."""
         if self.on_card:
             return synthesis_plan(generator, precision)
-        return prepared_plan(generator, half=precision == "half").uncompiled()
+        return prepared_plan(generator, precision).uncompiled()
 
     def styles(self, generator: Generator, n: int) -> Tensor:
         """Style vectors of random latents."""
@@ -153,6 +165,8 @@ class Bench:
         """The product in a precision, or by the old path (None); yields what to ask its functions for."""
         asked: Precision = (precision or "full") if self.on_card else "full"
         with held_precision(asked, self.device), contextlib.ExitStack() as patches:
+            if precision is None:
+                patches.enter_context(with_cudnn())
             if precision is None or not self.on_card:
                 for user in PLAN_USERS:
                     patches.enter_context(mock.patch(f"{user}.synthesis_plan", partial(self._plan, precision)))
@@ -202,7 +216,8 @@ class Bench:
         half_layers.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         direct = DirectPlan(generator.synthesis)
         with held_precision("full", self.device), torch.no_grad():
-            strict = self.rate(generator, direct, batch, repeats=3)
+            with with_cudnn():
+                strict = self.rate(generator, direct, batch, repeats=3)
             wanted = generator.render(styles[:8], plan=direct)
         with held_precision("half" if self.on_card else "full", self.device):
             old_half = self.rate(half_layers.requires_grad_(False), DirectPlan(half_layers.synthesis), batch, repeats=3)
@@ -241,7 +256,7 @@ class Bench:
             leaf = styles.clone().requires_grad_()
             torch.autograd.grad(self.large.render(leaf, plan=plan).square().mean(), leaf)
 
-        with held_precision("full", self.device):
+        with held_precision("full", self.device), with_cudnn():
             old = seconds(lambda: run(DirectPlan(self.large.synthesis)), self.device, repeats=2, warm_ups=1)
         with held_precision("half" if self.on_card else "full", self.device):
             new = seconds(lambda: run(self.plan(self.large, "half")), self.device)
@@ -251,7 +266,7 @@ class Bench:
     def embedding(self) -> Row:
         """CLIP's image tower, resizing included."""
         images = torch.rand(64, 3, self.clip.image_size, self.clip.image_size, device=self.device) * 2 - 1
-        with torch.no_grad(), held_precision("full", self.device):
+        with torch.no_grad(), held_precision("full", self.device), with_cudnn():
             old = seconds(lambda: self.clip.encode_images(images), self.device)
             want = self.clip.encode_images(images)
         with torch.no_grad(), held_precision("half" if self.on_card else "full", self.device):
@@ -371,9 +386,11 @@ class Bench:
         w = torch.randn(n, self.large.config.w_dim, generator=torch.Generator().manual_seed(3))
         return w[:, None].repeat(1, self.large.space.num_ws, 1).to(self.device)
 
-    def per_step(self, run: Callable[[int], object]) -> float:
-        """Seconds of a step of a run that has been made once, with what comes before its first step."""
-        return seconds(lambda: run(self.sizes.steps), self.device, repeats=1, warm_ups=1) / self.sizes.steps
+    def per_step(self, run: Callable[[int], object], *, steps: int) -> float:
+        """Seconds of a step: what twice as many take more, so that preparing, embedding and validating are left out."""
+        run(steps)  # compiles
+        short, long = (seconds(partial(run, n), self.device, repeats=1, warm_ups=0) for n in (steps, 2 * steps))
+        return (long - short) / steps
 
     def optimisation(self) -> Row:
         """Steps of a full batch of pairs, scaled to 64 pairs x 300 steps."""
@@ -388,7 +405,8 @@ class Bench:
                 optimize(self.large, self.judge(precision), pairs, OptimizedLatentsConfig(**settings, precision=asked))
 
         work = 64 * 300 / len(pairs)
-        new, old = (self.per_step(partial(run, x)) * work for x in ("half", None))
+        new = self.per_step(partial(run, "half"), steps=self.sizes.steps) * work
+        old = self.per_step(partial(run, None), steps=self.sizes.old_steps) * work
         return Row("optimisation, 64 pairs x 300 steps, half", "s", new, old, goal="<= 90 s", reached=new <= 90)
 
     def mappers(self) -> Row:
@@ -402,7 +420,8 @@ class Bench:
                 train_mappers(self.large, self.judge(precision), tasks, latents, config)
 
         work = 50_000 / (2 * len(tasks)) / 60
-        new, old = (self.per_step(partial(run, x)) * work for x in ("half", None))
+        new = self.per_step(partial(run, "half"), steps=self.sizes.steps) * work
+        old = self.per_step(partial(run, None), steps=self.sizes.old_steps) * work
         name = f"mappers, 50,000 image-steps, {len(tasks)} together, half"
         return Row(name, "minutes", new, old, goal="<= 4 minutes", reached=new <= 4)
 
@@ -461,6 +480,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--smoke", action="store_true", help="tiny sizes, to show that every row runs; writes nothing")
     parser.add_argument("--limit", type=float, default=LIMIT, help=f"seconds in all (default {LIMIT:.0f})")
+    parser.add_argument("--rows", nargs="+", metavar="ROW", help="only these: card large slopes ... (default all)")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the JSON file")
     args = parser.parse_args()
     if not args.smoke and not torch.cuda.is_available():
@@ -470,22 +490,27 @@ def main() -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     report = Report(device, seconds=args.limit, path=None if args.smoke else args.out / f"results_gpu_{card}.json")
     bench = Bench(SMOKE if args.smoke else Sizes(), report)
-    needs = 0.0 if args.smoke else 1.0
-    report.add("the card", bench.card, needs=5 * needs)
     sizes = bench.sizes
-    report.add("render large", lambda: bench.render(bench.large, sizes.batch, goal=1200, times=7), needs=60 * needs)
-    report.add(
-        "render small", lambda: bench.render(bench.small, sizes.small_batch, goal=5000, times=None), needs=40 * needs
-    )
-    report.add("gradients", bench.gradients, needs=40 * needs)
-    report.add("slopes", bench.slopes, needs=20 * needs)
-    report.add("optimisation", bench.optimisation, needs=20 * needs)
-    report.add("mappers", bench.mappers, needs=30 * needs)
-    report.add("CLIP", bench.embedding, needs=5 * needs)
-    report.add("dataset", bench.dataset, needs=20 * needs)
-    report.add("directions", bench.directions, needs=60 * needs)
-    report.add("small batches", bench.small_batches, needs=30 * needs)
-    report.add("batch size", bench.batch_size, needs=15 * needs)
+    works: dict[str, tuple[Callable[[], Row | list[Row]], float]] = {  # and the seconds that they need
+        "card": (bench.card, 5),
+        "large": (lambda: bench.render(bench.large, sizes.batch, goal=1200, times=7), 60),
+        "small": (lambda: bench.render(bench.small, sizes.small_batch, goal=5000, times=None), 40),
+        "gradients": (bench.gradients, 40),
+        "slopes": (bench.slopes, 20),
+        "optimisation": (bench.optimisation, 20),
+        "mappers": (bench.mappers, 30),
+        "clip": (bench.embedding, 5),
+        "dataset": (bench.dataset, 20),
+        "directions": (bench.directions, 60),
+        "small-batches": (bench.small_batches, 30),
+        "batch-size": (bench.batch_size, 15),
+    }
+    unknown = set(args.rows or ()) - set(works)
+    if unknown:
+        parser.error(f"--rows must be of {', '.join(works)}; got {', '.join(sorted(unknown))}.")
+    for name in args.rows or works:
+        work, needs = works[name]
+        report.add(name, work, needs=0.0 if args.smoke else needs)
     print(f"{len(report.rows)} rows, {len(report.failed)} failed, {len(report.left_out)} left out", flush=True)
     for name, trace in report.failed.items():
         print(f"--- {name}\n{trace}", flush=True)
