@@ -60,11 +60,11 @@ MAPPER_SETTINGS = {
 }
 OPTIMIZE_SETTINGS = {
     "space": "w",
-    "num_steps": 100,
-    "learning_rate": 0.3,
+    "num_steps": 250,
+    "learning_rate": 0.2,
     "rampdown": 0.9,
     "clip_weight": 2.0,
-    "direction_weight": 1.0,
+    "direction_weight": 2.0,
     "l2_weight": 0.004,
     "search_noise": 4.0,
 }
