@@ -28,6 +28,7 @@ from flows.commands import COMMANDS, Command, Request, fill_places
 from flows.engine import ENGINE, Local
 from flows.failures import Missing, shortfall
 from flows.pack_cli import pack_app, told
+from flows.parameter_groups import WORK, group_of
 from flows.parameters import Parameter
 from flows.progress import Bars, Lines, Progress
 from flows.runs_cli import runs_app
@@ -59,8 +60,8 @@ MODULES = (  # in the order in which `styleclip --help` lists them
 REMOTE_CLIENTS = ("botocore", "aiobotocore", "aiohttp", "google", "gcsfs", "azure")  # their errors name the remedy
 INCOMPLETE = 3  # exit code
 HUGE = 2**31  # limits from here on are not shown in help
-VERBOSE = typer.Option("--verbose", "-v", help="Show the log of every shard.")
-AS_JSON = typer.Option("--log-json", help="Write log and progress as JSON, one object a line.")
+VERBOSE = typer.Option("--verbose", "-v", help="Show the log of every shard.", rich_help_panel=WORK)
+AS_JSON = typer.Option("--log-json", help="Write log and progress as JSON, one object a line.", rich_help_panel=WORK)
 
 console = Console(markup=False)  # names and messages hold brackets of their own, as in [n, 18, 512]
 errors = Console(stderr=True, markup=False)
@@ -119,7 +120,10 @@ def _option(parameter: Parameter) -> Any:
         kind = kind | None
         shown = False if parameter.shown is None else parameter.shown
     words = [f"--{parameter.option}"] if parameter.option else []
-    return Annotated[kind, typer.Option(*words, help=escape(help_text), show_default=shown, **limits)]
+    panel = group_of(parameter)
+    return Annotated[
+        kind, typer.Option(*words, help=escape(help_text), show_default=shown, rich_help_panel=panel, **limits)
+    ]
 
 
 def _plain_type(annotation: Any) -> tuple[Any, dict[str, Any]]:

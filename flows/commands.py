@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
 from flows.engine import ENGINE
 from flows.jobs import Job
+from flows.parameter_groups import in_groups
 from flows.parameters import Parameter
 from pipeline.config import StageConfig, recommended
 from pipeline.errors import ParameterError
@@ -109,15 +110,14 @@ class Command:
         name: as typed, with dashes.
         summary: one line, for lists of commands.
         body: what it does with a checked request; its docstring is the command's help.
-        parameters: in the order of the signature.
+        parameters: in their groups, which is the order of the signature too.
     """
 
     def __init__(
         self, name: str, summary: str, body: Callable[[Request], dict[str, Any]], parameters: tuple[Parameter, ...]
     ) -> None:
         self.name, self.summary, self.body = name, summary, body
-        # those without a default come first, as in any signature
-        self.parameters = tuple(sorted(parameters, key=lambda p: not p.required))
+        self.parameters = in_groups(parameters)
 
     def __call__(self, *args: Any, **values: Any) -> dict[str, Any]:
         """Check and run.

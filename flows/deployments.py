@@ -18,6 +18,7 @@ from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 from prefect.task_runners import ThreadPoolTaskRunner
 from prefect.utilities.callables import parameter_schema
+from pydantic import Field
 
 from flows.artifacts import PUBLISHERS, Meter, publish_stage
 from flows.cli import load_commands
@@ -27,6 +28,7 @@ from flows.environment import one_writer
 from flows.failures import shortfall
 from flows.groups import GroupFailedError, for_every_process, grouped, outcomes, run_task
 from flows.jobs import Job, OpenWork, Work, name_of
+from flows.parameter_groups import group_of
 from flows.redaction import keep_secrets_out_of_logs, without_its_secrets
 from flows.run_names import place_name, run_name
 from flows.runners import CLUSTER, on_runner
@@ -191,9 +193,23 @@ def as_flow(command: Command) -> CommandFlow:
     body.__signature__ = signature.replace(parameters=[*by_name, *_unknown_parameters(command)])  # type: ignore[attr-defined]
     made = CommandFlow(body, name=command.name, description=command.summary, flow_run_name=name)
     made.command = command
-    made.__signature__ = signature  # type: ignore[attr-defined]
+    made.__signature__ = _form(command)  # type: ignore[attr-defined]
     made.parameters = parameter_schema(made)
     return made
+
+
+def _form(command: Command) -> inspect.Signature:
+    """The command's signature as Prefect reads a form from it: in place of a default a field with that and a title.
+
+    The title is the name after the name of its group, since the form shows parameters as one list.
+    """
+    fields = []
+    for parameter in command.parameters:
+        titled: Any = {"title": f"{group_of(parameter)}: {parameter.name}"}
+        default = ... if parameter.required else parameter.default
+        field = Field(default=default, description=parameter.help, json_schema_extra=titled)
+        fields.append(parameter.signature().replace(default=field))
+    return inspect.Signature(fields, return_annotation=dict[str, Any])
 
 
 def flow_named(name: str) -> CommandFlow:

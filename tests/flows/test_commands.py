@@ -1,4 +1,6 @@
+from collections import Counter
 from datetime import datetime
+from itertools import groupby
 from typing import Annotated, Any
 
 import pytest
@@ -6,6 +8,7 @@ from pydantic import Field, TypeAdapter
 
 from flows.cli import load_commands
 from flows.commands import Command, Request, fill_places
+from flows.parameter_groups import GROUPS, group_of
 from flows.parameters import REQUIRED, Parameter, WithoutNull
 from flows.run_names import place_name, run_name
 from pipeline.errors import ParameterError
@@ -62,6 +65,15 @@ def test_docstring_has_every_parameter_with_its_default_in_words():
 )
 def test_a_form_offers_no_null(annotation: Any, schema: dict[str, Any]):
     assert TypeAdapter(Annotated[annotation, WithoutNull()]).json_schema() == schema
+
+
+@pytest.mark.parametrize("name", load_commands())
+def test_parameters_stand_in_groups_one_after_the_other(name: str):
+    parameters = load_commands()[name].parameters
+    groups = [group for group, _ in groupby(map(group_of, parameters))]
+    assert groups == [group for group in GROUPS if group in groups]
+    assert (groups[0], groups[-1]) == ("Run", "Work")
+    assert max(Counter(map(group_of, parameters)).values()) < 30
 
 
 def test_steps_hand_on_what_is_the_same_setting_and_not_what_only_shares_a_name():
