@@ -1,7 +1,8 @@
 """Runs that are killed (SIGKILL) at random moments and run again, until one comes to its end; then compared.
 
 ``python -m tests.flows.kills --kills 100`` says how often a run was killed, and whether every finished folder was equal
-to that of a run nobody killed, byte for byte.
+to that of a run nobody killed, byte for byte. ``--worker`` does the same to runs of a Prefect server on loopback and
+kills the run's process, the worker, both, or the server.
 """
 
 import argparse
@@ -11,14 +12,18 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pandas as pd
 
-SHARES = (0.02, 0.98)  # of an undisturbed run's time, between which it is killed
+from tests.conftest import PROMPT_ROWS, write_tiny_pack
+
+SHARES = (0.02, 0.98)  # of the time that a run still needs, between which it is killed
+LEAST = 0.2  # of an undisturbed run's time, which a rerun takes though little is left to do
 
 
 @dataclass
@@ -71,39 +76,84 @@ def wait(child: int) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
-def storm(work: Callable[[Path], Any], folder: Path, *, kills: int, per_run: int, seed: int = 0) -> Tally:
+class Runs(Protocol):
+    """A way to do a whole run in a folder, which can be killed."""
+
+    def finish(self, run: Path) -> float:
+        """Do it to its end, from wherever it stands; seconds of work. RuntimeError if it fails by itself."""
+        ...
+
+    def kill(self, run: Path, after: float) -> bool:
+        """Do it and kill it after so many seconds of work; whether it was still at work then."""
+        ...
+
+
+@dataclass(frozen=True)
+class Forked:
+    """Runs in forked processes.
+
+    Attributes:
+        work: does a whole run in the folder that it is given.
+    """
+
+    work: Callable[[Path], Any]
+
+    def finish(self, run: Path) -> float:
+        """See ``Runs``."""
+        start = time.monotonic()
+        if code := wait(in_a_child(lambda: self.work(run))):
+            raise RuntimeError(f"a run in {run} ended with {code}")
+        return time.monotonic() - start
+
+    def kill(self, run: Path, after: float) -> bool:
+        """See ``Runs``."""
+        child = in_a_child(lambda: self.work(run))
+        time.sleep(after)
+        os.kill(child, signal.SIGKILL)
+        code = wait(child)
+        if code > 0:
+            raise RuntimeError(f"a rerun in {run} ended with {code}")
+        return code == -signal.SIGKILL
+
+
+def storm(
+    runs: Runs,
+    folder: Path,
+    *,
+    kills: int,
+    per_run: int,
+    seed: int = 0,
+    said: Callable[[str], None] = lambda line: None,
+) -> Tally:
     """Kill runs at random moments until there were ``kills``, each run ``per_run`` times before it may end.
 
     Args:
-        work: does a whole run in the folder that it is given.
+        runs: how they are done.
         folder: for the runs.
         kills: at least so many.
         per_run: kills of one run.
         seed: of the moments.
+        said: is told how far it is, after each run.
     Raises:
         RuntimeError: if a run fails by itself.
     """
     generator, tally = random.Random(seed), Tally()
-    start = time.monotonic()
-    if code := wait(in_a_child(lambda: work(folder / "undisturbed"))):
-        raise RuntimeError(f"the undisturbed run ended with {code}")
-    usual = time.monotonic() - start
+    usual = runs.finish(folder / "undisturbed")
     expected = contents(folder / "undisturbed")
     ids = pd.read_parquet(folder / "undisturbed" / "dataset").image_id
+    said(f"an undisturbed run takes {usual:.1f} s and has {len(expected)} files, {len(ids)} rows")
     while tally.kills < kills:
         run = folder / f"run-{tally.runs:03d}"
-        left = min(per_run, kills - tally.kills)
+        left, needed = min(per_run, kills - tally.kills), usual
         while left:
-            child = in_a_child(lambda run=run: work(run))
-            time.sleep(usual * generator.uniform(*SHARES))
-            os.kill(child, signal.SIGKILL)
-            code = wait(child)
-            if code > 0:
-                raise RuntimeError(f"a rerun of {run} ended with {code}")
-            tally.kills += code == -signal.SIGKILL
-            left -= 1 if code == -signal.SIGKILL or (run / "_report.json").exists() else 0
-        if code := wait(in_a_child(lambda run=run: work(run))):
-            raise RuntimeError(f"the last rerun of {run} ended with {code}")
+            after = needed * generator.uniform(*SHARES)
+            killed = runs.kill(run, after)
+            tally.kills += killed
+            needed = max(
+                needed - after, LEAST * usual
+            )  # what was made is kept, and the next moment falls into the rest
+            left -= 1 if killed or (run / "_report.json").exists() else 0
+        runs.finish(run)
         found = contents(run)
         tally.different += [
             f"{run.name}/{path}" for path in expected.keys() | found.keys() if expected.get(path) != found.get(path)
@@ -112,46 +162,78 @@ def storm(work: Callable[[Path], Any], folder: Path, *, kills: int, per_run: int
         tally.lost += len(set(ids) - set(there))
         tally.doubled += int(there.duplicated().sum())
         tally.runs += 1
+        said(str(tally))
     return tally
+
+
+SETTINGS: dict[str, Any] = {
+    "num_latents": 12,
+    "latents_per_shard": 3,
+    "images_per_shard": 8,
+    "device": "cpu",
+    "templates": "none",
+}
 
 
 def edit_tiny(pack: str, folder: Path) -> dict[str, Any]:
     """A whole ``edit-dataset`` on the tiny pack, by measured directions, several shards a stage."""
     from flows.edit_dataset import edit_dataset
-    from tests.conftest import PROMPT_ROWS
 
-    return edit_dataset(
-        PROMPT_ROWS,
-        run=str(folder),
-        pack=pack,
-        num_latents=12,
-        latents_per_shard=3,
-        images_per_shard=8,
-        device="cpu",
-        templates="none",
-    )
+    return edit_dataset(PROMPT_ROWS, run=str(folder), pack=pack, **SETTINGS)
+
+
+@contextmanager
+def forked(pack: str, folder: Path) -> Iterator[Runs]:
+    """Runs in processes of their own, without Prefect."""
+    import torch
+
+    import flows.edit_dataset
+
+    torch.set_num_threads(1)
+    assert flows.edit_dataset  # imported once, before any process is forked
+    yield Forked(lambda run: edit_tiny(pack, run))
+
+
+@contextmanager
+def on_worker(pack: str, folder: Path) -> Iterator[Runs]:
+    """Runs on a worker; what was killed, and what the server said of it, is told in the end."""
+    from tests.flows.prefect_processes import serving
+    from tests.flows.worker_kills import OnWorker
+
+    home = folder / "prefect"
+    home.mkdir()
+    with serving(home) as prefect:
+        prefect.run("deploy", "--name", "edit-dataset", "--no-prompt")
+        runs = OnWorker(prefect, {**SETTINGS, "prompts": PROMPT_ROWS, "pack": pack})
+        try:
+            yield runs
+        finally:
+            runs.stop()
+        sys.stdout.write(f"killed {dict(runs.killed)}, states then {dict(runs.states)}\n")
 
 
 def main() -> None:
     """Run a storm and say what came of it."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--per-run", type=int, default=4)
+    parser.add_argument("--worker", action="store_true", help="kill runs, workers and servers of Prefect")
+    parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
-    import torch
-
-    import flows.edit_dataset
-    from tests.conftest import write_tiny_pack
-
-    torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as name:
-        pack = str(write_tiny_pack(Path(name) / "tiny"))
-        assert flows.edit_dataset
-        tally = storm(lambda run: edit_tiny(pack, run), Path(name), kills=given.kills, per_run=given.per_run)
-    sys.stdout.write(f"{tally}\n")
+        folder = Path(name)
+        pack = str(write_tiny_pack(folder / "tiny"))
+        with (on_worker if given.worker else forked)(pack, folder) as runs:
+            tally = storm(runs, folder, kills=given.kills, per_run=given.per_run, seed=given.seed, said=say)
     for path in tally.different[:20]:
-        sys.stdout.write(f"  {path}\n")
+        say(f"  {path}")
     sys.exit(bool(tally.different or tally.lost or tally.doubled))
+
+
+def say(line: str) -> None:
+    """To whoever waits."""
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
 
 
 if __name__ == "__main__":

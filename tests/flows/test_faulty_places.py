@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from flows.cli import build_app
 from storage import LEASE_FILE, Store, lease
-from tests.flows.kills import contents, storm
+from tests.flows.kills import Forked, contents, storm
 from tests.storage.faulty_proxy import FaultyProxy, running
 
 ROOT = Path(__file__).parents[2]
@@ -132,6 +132,6 @@ def test_runs_killed_at_random_moments_end_in_the_same_bytes(complete_pack_uri: 
         result = CliRunner().invoke(build_app(), [word.replace("RUN", str(run)) for word in arguments])
         assert result.exit_code == 0, result.output
 
-    tally = storm(work, tmp_path, kills=10, per_run=5)
+    tally = storm(Forked(work), tmp_path, kills=10, per_run=5)
     assert tally.kills == 10
     assert (tally.different, tally.lost, tally.doubled) == ([], 0, 0)
