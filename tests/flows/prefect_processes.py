@@ -34,6 +34,7 @@ class PrefectProcesses:
         self.server: subprocess.Popen[bytes] | None = None
         self.environment = {
             **{k: v for k, v in os.environ.items() if not k.startswith("PREFECT_")},
+            "PYTHONPATH": str(ROOT),  # this checkout's packages, whichever are installed
             "PREFECT_HOME": str(home),
             "PREFECT_API_URL": f"http://127.0.0.1:{self.port}/api",
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
