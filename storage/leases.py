@@ -44,6 +44,7 @@ class Holder:
         started: when that process was started, in the machine's own count; tells it from a later one of the same id.
         beat: counts its signs of life.
         written: seconds since 1970, by its machine's clock.
+        after: token of the dead writer whose lease this one took over, while the claim to it may still be there.
     """
 
     token: str
@@ -54,6 +55,7 @@ class Holder:
     started: str
     beat: int
     written: float
+    after: str = ""
 
 
 @contextmanager
@@ -113,8 +115,9 @@ def _take_over(store: Store, dead: Holder, mine: Holder, waiting: Callable[[str]
     """Put a dead writer's lease into our name, unless another was quicker.
 
     One of those who try makes the claim; whoever makes it later, once it is gone, finds the lease in another's name.
+    Who dies before taking its claim away leaves it to the next, who finds its name in the lease.
     """
-    claim = f"_lease_after_{dead.token}.json"
+    claim = _claim(dead.token)
     if not store.create_bytes(claim, _bytes(mine)):
         other = _read(store, claim)
         if other is not None and other.token != mine.token:
@@ -126,10 +129,16 @@ def _take_over(store: Store, dead: Holder, mine: Holder, waiting: Callable[[str]
         current = _read(store)
         if current is None or current.token != dead.token:
             return False
-        store.write_bytes(LEASE_FILE, _bytes(mine))
+        if dead.after:
+            store.delete(_claim(dead.after))
+        store.write_bytes(LEASE_FILE, _bytes(replace(mine, after=dead.token)))
         return True
     finally:
         store.delete(claim)
+
+
+def _claim(token: str) -> str:
+    return f"_lease_after_{token}.json"
 
 
 def _is_dead(held: Holder) -> bool:

@@ -20,6 +20,7 @@ from typing import Any, Protocol
 
 import pandas as pd
 
+from storage import Store, lease
 from tests.conftest import PROMPT_ROWS, write_tiny_pack
 
 SHARES = (0.02, 0.98)  # of the time that a run still needs, between which it is killed
@@ -176,10 +177,11 @@ SETTINGS: dict[str, Any] = {
 
 
 def edit_tiny(pack: str, folder: Path) -> dict[str, Any]:
-    """A whole ``edit-dataset`` on the tiny pack, by measured directions, several shards a stage."""
+    """A whole ``edit-dataset`` on the tiny pack, by measured directions, several shards a stage, under its lease."""
     from flows.edit_dataset import edit_dataset
 
-    return edit_dataset(PROMPT_ROWS, run=str(folder), pack=pack, **SETTINGS)
+    with lease(Store(folder), what="edit-dataset"):
+        return edit_dataset(PROMPT_ROWS, run=str(folder), pack=pack, **SETTINGS)
 
 
 @contextmanager

@@ -124,7 +124,6 @@ def test_a_signal_stops_between_shards_with_one_line_of_what_is_kept(
     assert "_latents.json" not in kept
 
 
-@pytest.mark.slow
 def test_runs_killed_at_random_moments_end_in_the_same_bytes(complete_pack_uri: str, tmp_path: Path):
     arguments = command(tmp_path, "RUN", complete_pack_uri)
 

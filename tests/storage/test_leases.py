@@ -8,10 +8,12 @@ import time
 from dataclasses import asdict, replace
 from pathlib import Path
 from threading import Event, Thread
+from typing import Any
 
 import pytest
 
 from storage import LEASE_FILE, HeldError, Holder, Store, lease, leases
+from tests.mortal_store import Killed
 
 REPOSITORY = Path(__file__).parents[2]
 HOLD = (
@@ -112,6 +114,42 @@ def test_an_old_lease_from_elsewhere_is_taken_at_once(local_store: Store, monkey
     local_store.write_bytes(LEASE_FILE, json.dumps(asdict(old)).encode())
     with taken(local_store):
         pass
+
+
+@pytest.mark.parametrize("died_at", [(1,), (2,), (3,), (4,), (2, 3), (3, 3), (4, 4), (3, 4, 2)])
+def test_writers_that_die_while_they_take_over_leave_nothing_to_those_after_them(
+    shared: Store, died_at: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+):
+    first = holding(shared)
+    first.send_signal(signal.SIGKILL)
+    first.communicate(timeout=60)
+    for index, steps in enumerate(died_at):
+        dying(monkeypatch, shared, steps, index)
+    with taken(shared):
+        assert shared.list() == [LEASE_FILE]
+    assert shared.list() == []
+
+
+def dying(monkeypatch: pytest.MonkeyPatch, store: Store, steps: int, index: int) -> None:
+    """Another process that takes the lease over, and dies after so many requests that change the store."""
+    left = steps
+
+    def dies(real: Any) -> Any:
+        def request(*given: Any) -> Any:
+            nonlocal left
+            left -= 1
+            if left < 0:
+                raise Killed
+            return real(*given)
+
+        return request
+
+    with monkeypatch.context() as patch:
+        patch.setattr(leases, "_started", lambda pid: f"gone {index}")  # dead, for whoever looks later
+        for name in ("create_bytes", "write_bytes", "delete"):
+            patch.setattr(store, name, dies(getattr(store, name)), raising=False)
+        with pytest.raises(Killed), taken(store):
+            pass
 
 
 def test_of_many_that_follow_a_dead_process_one_has_the_lease_at_a_time(shared: Store):
