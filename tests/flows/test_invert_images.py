@@ -149,6 +149,26 @@ def test_gallery_of_photos_has_the_photo_beside_its_reconstruction_and_edits(
             assert np.abs(shown - storage.decode_image(wanted)).mean() < 12  # a lossy preview
 
 
+def test_gallery_of_photos_says_that_the_reconstruction_is_what_is_flicked_to(
+    chromium: Any, chain: tuple[str, dict, str], complete_pack_uri: str
+):
+    run, _, _ = chain
+    gallery(run=run, pack=complete_pack_uri, device="cpu")
+    chromium.get(f"file://{run}/gallery/index.html")
+    button = chromium.find_element("id", "flick")
+    assert button.text == "Reconstruction"
+    assert button.get_attribute("title") == "Show the reconstructions (O)"
+    keys = chromium.find_element("id", "help").get_attribute("textContent")
+    assert "reconstructions while held" in keys
+    assert "original" not in keys
+    button.click()
+    shown = "return [...document.querySelectorAll('.cell .pic')].map(pic => pic.style.backgroundPosition)"
+    assert set(chromium.execute_script(shown)) == {"0px 0px"}  # the first tile, which is no photo: that is the last
+    chromium.find_element("css selector", ".cell").click()
+    captions = [e.text for e in chromium.find_elements("css selector", "#detail figcaption")]
+    assert captions == ["photo", "reconstruction", "reconstruction"]
+
+
 def test_edit_dataset_of_photos_again_does_nothing(chain: tuple[str, dict, str], complete_pack_uri: str):
     run, _, images = chain
     again = edit_dataset(

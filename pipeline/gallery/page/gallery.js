@@ -84,7 +84,12 @@
     refresh(false);
   });
   function flick(on) { if (state.original !== on) { state.original = on; refresh(); if (look) redrawBig(); } }
-  get("flick").addEventListener("click", () => flick(!state.original));
+  // Beside photos, what an edit started from is no original but what was drawn of the photo.
+  const flickButton = get("flick");
+  flickButton.textContent = unedited[0].toUpperCase() + unedited.slice(1);
+  flickButton.title = `Show the ${unedited}s (O)`;
+  get("flick-key").textContent = `${unedited}s while held`;
+  flickButton.addEventListener("click", () => flick(!state.original));
   get("more").addEventListener("click", (event) => {
     const open = document.querySelector(".bar").classList.toggle("open");
     event.target.setAttribute("aria-expanded", open);

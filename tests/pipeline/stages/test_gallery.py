@@ -192,6 +192,11 @@ def test_flick_shows_the_originals_while_the_key_is_held(page: Any):
     assert page.execute_script(position) == edited
 
 
+def test_what_is_flicked_to_is_called_original(page: Any):
+    assert page.find_element("id", "flick").text == "Original"
+    assert page.find_element("id", "flick").get_attribute("title") == "Show the originals (O)"
+
+
 def test_prompt_and_face_pages_by_their_address(page: Any):
     page.find_element("css selector", ".col").click()
     assert page.find_element("id", "title").text == "dark"
