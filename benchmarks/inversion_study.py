@@ -1,27 +1,30 @@
 """How well photos become latents: every file accounted for, reconstruction, refinement, edits of what was inverted.
 
-    python -m benchmarks.inversion_study --work build/inversion --images 500 --refined 24 --tuned 6
+    python -m benchmarks.inversion_study --work build/inversion --count 500 --refined 42
 
 Draws images that no model saw (the generator's own from fresh seeds, or drawings with held-out labels by --drawings),
-saves them in mixed formats and sizes, breaks one in twenty in ten ways, and inverts them with the embedded pack.
+writes them in mixed formats and sizes, breaks one in twenty in ten ways, inverts them as a user does and gives every
+face glasses. Then some of them again, with refinement: as lossless files, and as mixed ones.
 
-Refined are files of three sets: lossless, mild and harsh. What a file lost when it was written no latent can draw: the
-floor of a set is the error of the very picture that was written. So errors are also told against that picture.
+What a file lost when it was written no latent can draw: the floor is the error of the very picture that was written.
+So refined files are compared with both: the file, as `inverted_images` does, and the picture that was written, which
+is what a person wants back. Ends with the figures as JSON; prints those of every part as it is done. What a part left
+in --work is not made again.
 """
 
 import argparse
-import io
 import json
+import re
 import time
-from collections import Counter
+from collections import Counter, defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import torch
-from PIL import Image
 
+from benchmarks.photo_files import LOSSLESS, MIXED, Way, broken
 from examples.peeps.render import draw, sample_split
 from flows.edit_dataset import edit_dataset
 from flows.invert_images import invert_images
@@ -29,176 +32,186 @@ from pipeline.models.sampling import sample_w_plus
 from pipeline.packs.pack import load_pack
 from pipeline.pixels import from_rgb_arrays, to_rgb_arrays
 from pipeline.runs.shard import find_input
+from pipeline.scoring.statistics import bootstrap_interval
 from storage import Store, decode_image
 
-FIRST_SEED = 50_000_000  # used by nothing else
+FIRST_SEED = 9_000_000  # far from what the embedded pack was trained and evaluated with
 PROMPT = {"name": "glasses", "target": "a face with glasses", "neutral": "a face"}
-SIZES = (128, 96, 160, 256, 300, 512)
-FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
 BROKEN_EVERY = 20
-Written = tuple[str, int, dict[str, Any]]
-"""Format, side in pixels, and how Pillow is to write it."""
-SETS: dict[str, tuple[Written, ...]] = {
-    "lossless": (("PNG", 128, {}), ("WEBP", 128, {"lossless": True}), ("BMP", 128, {}), ("TIFF", 128, {})),
-    "mild": (
-        *(("PNG", 256, {}), ("JPEG", 128, {"quality": 95})),
-        *(("WEBP", 256, {"quality": 90}), ("GIF", 128, {})),
-    ),
-    "harsh": (
-        *(("PNG", 96, {}), ("JPEG", 128, {"quality": 75})),
-        *(("GIF", 160, {"colours": 64}), ("JPEG", 256, {"quality": 80})),
-    ),
-}
+DEVICE = "cpu"
 
 
-def pictures(count: int, *, drawings: bool) -> np.ndarray:
+def pictures(count: int, *, drawings: bool, psi: float) -> np.ndarray:
     """Images that no model saw, uint8 [count, r, r, 3]."""
     if drawings:
         return np.stack([draw(label) for label in sample_split(count, 4_242, validation=True)])
-    pack = load_pack("peeps", device="cpu")
+    pack = load_pack("peeps", device=DEVICE)
     parts = []
     for start in range(0, count, 20):
         seeds = range(FIRST_SEED + start, FIRST_SEED + min(count, start + 20))
-        parts.append(to_rgb_arrays(pack.generator(sample_w_plus(pack.generator, list(seeds), psi=0.9))))
+        parts.append(to_rgb_arrays(pack.generator(sample_w_plus(pack.generator, list(seeds), psi=psi))))
     return np.concatenate(parts)
 
 
-def encoded(picture: np.ndarray, kind: str, size: int, *, colours: int = 256, **options: Any) -> bytes:
-    """A picture as a file; ``options`` go to Pillow."""
-    image = Image.fromarray(picture).resize((size, size), Image.Resampling.LANCZOS)
-    if kind == "GIF":
-        image = image.quantize(colours)
-    buffer = io.BytesIO()
-    image.save(buffer, format=kind, **({"quality": 95} if kind in ("JPEG", "WEBP") else {}) | options)
-    return buffer.getvalue()
-
-
-def broken(data: bytes, way: int) -> bytes:
-    """A file spoilt in one of ten ways."""
-    header = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR" + (90_000).to_bytes(4, "big") * 2 + b"\x08\x02\x00\x00\x00"
-    return (
-        b"",
-        data[: len(data) // 3],
-        data[:20],
-        b"this is a note, not an image",
-        b"<html><body>404 Not Found</body></html>",
-        b"%PDF-1.7\n" + bytes(500),
-        header + b"\x00\x00\x00\x00" + b"\x00\x00\x00\x00IDAT\x00\x00\x00\x00",
-        encoded(np.zeros((4, 4, 3), np.uint8), "PNG", 4),
-        b"\x00\x00\x00\x18ftypheic\x00\x00\x00\x00mif1heic" + bytes(100),
-        bytes(2_000),
-    )[way % 10]
-
-
-def write_folder(folder: Path, images: np.ndarray) -> int:
-    """The images as files, in three sub-folders; returns how many of them are broken."""
+def write_files(folder: Path, images: np.ndarray, ways: Sequence[Way], *, spoil: bool) -> int:
+    """The images as files, each in one of the ways in turn, in three sub-folders; returns how many are broken."""
     spoilt = 0
     for i, picture in enumerate(images):
-        kind = FORMATS[i % len(FORMATS)]
-        data = encoded(picture, kind, SIZES[(i // len(FORMATS)) % len(SIZES)])
-        if i % BROKEN_EVERY == BROKEN_EVERY - 1:
+        way = ways[i % len(ways)]
+        data = way.write(picture)
+        if spoil and i % BROKEN_EVERY == BROKEN_EVERY - 1:
             data, spoilt = broken(data, spoilt), spoilt + 1
-        path = folder / f"part {i % 3}" / f"face {i // 3:04d}.{kind.lower()}"
+        path = folder / f"part {i % 3}" / f"face {i:05d}.{way.suffix}"
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data)
+        if not path.exists():  # a file with another time of change is another file to a run
+            path.write_bytes(data)
     return spoilt
 
 
 def inverted_rows(run: str, columns: list[str]) -> list[dict[str, Any]]:
-    """Rows of inverted_images."""
-    return find_input("latents", Store(run)).table(columns, folder="inverted_images").to_pylist()
+    """Rows of inverted_images, with ``number``, the image's."""
+    rows = find_input("latents", Store(run)).table(["relative_path", *columns], folder="inverted_images").to_pylist()
+    return [{**row, "number": int(re.findall(r"\d+", row["relative_path"])[-1])} for row in rows]
 
 
-def write_sets(folder: Path, images: np.ndarray) -> None:
-    """The images as files, each in one of ``SETS`` in turn, a sub-folder each."""
-    for i, picture in enumerate(images):
-        name = list(SETS)[i % len(SETS)]
-        kind, size, options = SETS[name][(i // len(SETS)) % len(SETS[name])]
-        path = folder / name / f"{i:04d}.{kind.lower()}"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(encoded(picture, kind, size, **options))
+def spread(errors: Sequence[float]) -> dict[str, float]:
+    """Mean, median and 95th percentile."""
+    values = np.array(errors, dtype=float)
+    return {
+        "mean": float(values.mean()),
+        "median": float(np.median(values)),
+        "p95": float(np.percentile(values, 95)),
+    }
 
 
-def study_sets(run: str, images: np.ndarray) -> dict[str, dict[str, float]]:
-    """Errors by set: of the encoder, of what was found, and the floor; against the files and what was written."""
-    pack, found = load_pack("peeps", device="cpu"), dict[str, dict[str, list[float]]]()
-    columns = ["relative_path", "aligned", "reconstruction", "seconds", "delta_bytes"]
+def study_all(run: str, ways: Sequence[Way]) -> dict[str, Any]:
+    """What became of every file, and the encoder's pixel errors against the files: of all, and by the way written."""
+    rows = inverted_rows(run, ["encoder_error", "reason", "status"])
+    by_way = defaultdict[str, list[float]](list)
+    for row in rows:
+        if row["status"] == "ok":
+            by_way[ways[row["number"] % len(ways)].name].append(row["encoder_error"])
+    errors = [error for found in by_way.values() for error in found]
+    return {
+        "rows": len(rows),
+        "latents": len(errors),
+        "reasons": dict(Counter(row["reason"] for row in rows if row["status"] != "ok")),
+        "without_reason": sum(row["status"] != "ok" and not row["reason"] for row in rows),
+        "error": spread(errors),
+        "error_by_way": {name: round(float(np.mean(found)), 4) for name, found in by_way.items()},
+    }
+
+
+def study_refined(run: str, images: np.ndarray, ways: Sequence[Way]) -> dict[str, Any]:
+    """Errors of the encoder and of what was found, against the file and against the picture that was written.
+
+    A way that changes the picture's shape has no error against what was written, and no floor.
+    """
+    pack, found = load_pack("peeps", device=DEVICE), []
+    columns = ["aligned", "reconstruction", "seconds", "delta_bytes", "status"]
     for row in inverted_rows(run, columns):
-        name, file = str(row["relative_path"]).split("/")
+        assert row["status"] == "ok", row
+        way, written = ways[row["number"] % len(ways)], images[row["number"]]
         drawn, shown = (decode_image(row[key]["bytes"]) for key in ("reconstruction", "aligned"))
         with torch.no_grad():
             first = to_rgb_arrays(pack.generator(pack.inverter.invert(from_rgb_arrays(shown[None]))))[0]
-        written = images[int(file[:4])]
-        errors = {
-            "file_encoder": _error(first, shown),
-            "file": _error(drawn, shown),
-            "file_floor": _error(written, shown),
-            "written_encoder": _error(first, written),
-            "written": _error(drawn, written),
-            "seconds": row["seconds"],
-            "delta_bytes": row["delta_bytes"] or 0,
-        }
-        for key, value in errors.items():
-            found.setdefault(name, {}).setdefault(key, []).append(value)
-    return {name: {key: float(np.mean(values)) for key, values in of.items()} for name, of in found.items()}
+        same_shape = way.size[0] == way.size[1]
+        found.append(
+            {
+                "way": way.name,
+                "file_encoder": _error(first, shown),
+                "file": _error(drawn, shown),
+                "floor": _error(written, shown) if same_shape else None,
+                "written_encoder": _error(first, written) if same_shape else None,
+                "written": _error(drawn, written) if same_shape else None,
+                "seconds": row["seconds"],
+                "delta_bytes": row["delta_bytes"] or 0,
+            }
+        )
+    framed = [row for row in found if row["floor"] is not None]
+    means = {key: float(np.mean([row[key] for row in framed])) for key in framed[0] if key != "way"}
+    lower = np.array([1 - row["file"] / row["file_encoder"] for row in framed])
+    return {
+        **{key: round(value, 5) for key, value in means.items()},
+        "images": len(found),
+        "lower": 1 - means["file"] / means["file_encoder"],
+        "lower_each": float(lower.mean()),
+        "lower_each_interval": bootstrap_interval(lower),
+        "lower_above_floor": 1 - (means["file"] - means["floor"]) / (means["file_encoder"] - means["floor"]),
+        "written_lower": 1 - means["written"] / means["written_encoder"],
+        "written_nearer": sum(row["written"] < row["written_encoder"] for row in framed),
+        "each": found,
+    }
 
 
 def _error(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.abs(a.astype(float) - b).mean() / 127.5)
 
 
-def study_edits(run: str) -> dict[str, float]:
-    """How often the oracle sees glasses after the edit, and the other attributes as before it."""
-    table: pa.Table = find_input("dataset", Store(run)).table()
-    pack = load_pack("peeps", device="cpu")
+def study_edits(run: str) -> dict[str, Any]:
+    """How often the oracle sees glasses after the edit, and the other attributes as before it, with 95 % intervals."""
+    images = find_input("dataset", Store(run))
+    pack = load_pack("peeps", device=DEVICE)
     seen: dict[tuple[str, str], dict[str, str]] = {}
-    for row in table.to_pylist():
-        image = from_rgb_arrays(decode_image(row["image"]["bytes"])[None])
-        found = {k: p.argmax().item() for k, p in pack.oracle.probabilities(image).items()}
-        names = pack.oracle.config.attributes
-        seen[row["latent_id"], row["prompt_id"]] = {k: names[k][int(v)] for k, v in found.items()}
+    for shard in images.present:
+        for row in images.shard_table(shard).to_pylist():
+            if row["prompt_id"] in ("original", "glasses"):
+                image = from_rgb_arrays(decode_image(row["image"]["bytes"])[None])
+                found = {name: int(p.argmax()) for name, p in pack.oracle.probabilities(image).items()}
+                names = pack.oracle.config.attributes
+                seen[row["latent_id"], row["prompt_id"]] = {name: names[name][i] for name, i in found.items()}
     before = {latent: of for (latent, prompt), of in seen.items() if prompt == "original"}
     after = {latent: of for (latent, prompt), of in seen.items() if prompt == "glasses"}
     asked = [latent for latent, of in before.items() if of["accessories"] != "glasses"]
-    kept = [
-        after[latent][name] == before[latent][name]
-        for latent in asked
-        for name in before[latent]
-        if name != "accessories"
-    ]
-    hits = [after[latent]["accessories"] == "glasses" for latent in asked]
-    return {"edited": len(asked), "hit": float(np.mean(hits)), "kept": float(np.mean(kept))}
+    hits = np.array([after[latent]["accessories"] == "glasses" for latent in asked], dtype=float)
+    kept = np.array(
+        [
+            np.mean([after[latent][name] == was for name, was in before[latent].items() if name != "accessories"])
+            for latent in asked
+        ]
+    )
+    return {
+        "edited": len(asked),
+        "hit": float(hits.mean()),
+        "hit_interval": bootstrap_interval(hits),
+        "kept": float(kept.mean()),
+        "kept_interval": bootstrap_interval(kept),
+    }
 
 
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, default=Path("build/inversion"))
-    parser.add_argument("--images", type=int, default=500)
-    parser.add_argument("--refined", type=int, default=24, help="images that are refined and edited; 0 for none")
-    parser.add_argument("--tuned", type=int, default=6, help="images that get a generator of their own too; 0: none")
+    parser.add_argument("--count", type=int, default=500, help="files that are inverted by the encoder, and edited")
+    parser.add_argument("--refined", type=int, default=42, help="of each set that is refined and edited; 0 for none")
+    parser.add_argument("--tuned", type=int, default=0, help="mixed files that get a generator of their own too")
     parser.add_argument("--steps", type=int, default=100)
+    parser.add_argument("--psi", type=float, default=0.9, help="truncation of the generator's own images")
     parser.add_argument("--drawings", action="store_true", help="drawings instead of the generator's own images")
     args = parser.parse_args()
-    images = pictures(args.images, drawings=args.drawings)
-    found: dict[str, object] = {"kind": "drawings" if args.drawings else "generated", "files": len(images)}
-    found["broken"] = write_folder(args.work / "all", images)
-    start = time.perf_counter()
-    closed = invert_images(images=str(args.work / "all"), run=str(args.work / "run"), device="cpu")
-    found["seconds"] = round(time.perf_counter() - start, 1)
-    rows = inverted_rows(str(args.work / "run"), ["inversion_error", "reason"])
-    errors = [row["inversion_error"] for row in rows if row["reason"] is None]
-    found |= {"rows": closed["rows"], "failures": closed["failures"]}
-    found["reasons"] = dict(Counter(str(row["reason"]) for row in rows if row["reason"] is not None))
-    found["l1"] = float(np.mean(np.array(errors, dtype=float)))
-    print(json.dumps(found), flush=True)
-    for name, count, tuning in (("refined", args.refined, 0), ("tuned", args.tuned, args.steps)):
+    images = pictures(max(args.count, args.refined, args.tuned), drawings=args.drawings, psi=args.psi)
+    found: dict[str, Any] = {"kind": "drawings" if args.drawings else f"generated, psi {args.psi}"}
+    if args.count:
+        folder, run = args.work / "all", str(args.work / "all_run")
+        found["broken"] = write_files(folder, images[: args.count], MIXED, spoil=True)
+        start = time.perf_counter()
+        invert_images(images=str(folder), run=run, device=DEVICE)
+        found["seconds"] = round(time.perf_counter() - start, 1)
+        found["all"] = study_all(run, MIXED)
+        print(json.dumps(found), flush=True)
+        edit_dataset([PROMPT], images=str(folder), run=run, device=DEVICE)
+        found["all"]["edits"] = study_edits(run)
+        print(json.dumps(found["all"]["edits"]), flush=True)
+    sets = (("lossless", LOSSLESS, args.refined, 0), ("mixed", MIXED, args.refined, 0), ("tuned", MIXED, args.tuned, 1))
+    for name, ways, count, tuning in sets:
         if count:
             folder, run = args.work / name, str(args.work / f"{name}_run")
-            write_sets(folder, images[:count])
-            edit_dataset([PROMPT], images=str(folder), run=run, refine=args.steps, pivotal_tuning=tuning, device="cpu")
-            found[name] = {**study_sets(run, images), "edits": study_edits(run)}
-            print(json.dumps(found[name]), flush=True)
+            write_files(folder, images[:count], ways, spoil=False)
+            settings = {"refine": args.steps, "pivotal_tuning": tuning * args.steps, "device": DEVICE}
+            edit_dataset([PROMPT], images=str(folder), run=run, **settings)
+            found[name] = {**study_refined(run, images, ways), "edits": study_edits(run)}
+            print(json.dumps({name: found[name]}), flush=True)
     print(json.dumps(found, indent=2))
 
 
