@@ -53,12 +53,11 @@ def find_sources(job: Job) -> "dict[str, Input]":
     return {**joined, "edited_latents": find_input("edited_latents", runs[0], others)}
 
 
-def facts_of(job: Job, sources: "dict[str, Input]", *, photos: bool = False) -> "RunFacts":
-    """What the rows of the run share; ``photos`` reads the latents to say which come from one photo."""
+def facts_of(job: Job, sources: "dict[str, Input]") -> "RunFacts":
+    """What the rows of the run share; latents of photos are read for it."""
     from pipeline.stages.labels import load_run_facts
 
-    latents = sources["latents"] if photos else None
-    return load_run_facts(job.config, job.open_pack(), sources["edited_latents"], latents)
+    return load_run_facts(job.config, job.open_pack(), sources["edited_latents"], sources["latents"])
 
 
 def open_labels(job: Job) -> Work:
@@ -67,7 +66,7 @@ def open_labels(job: Job) -> Work:
 
     config, pack, sources = job.config, job.open_pack(), find_sources(job)
     dataset, scores = sources["dataset"], sources["scores"]
-    facts = facts_of(job, sources, photos=True)
+    facts = facts_of(job, sources)
     return Work(
         stage=stage.STAGE,
         num_shards=dataset.num_shards,

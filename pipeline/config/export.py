@@ -125,6 +125,9 @@ class ExportedDatasetConfig(AcceptRules):
         description="Take images so that attributes have given shares; refused with the numbers where that cannot be.",
         json_schema_extra=NOT_A_PARAMETER,
     )
+    photo_columns: bool = Field(
+        default=True, description="Of photos: write their paths, and the labels that their table gave them."
+    )
     keep_rejected: bool = Field(default=True, description="Write rejected edits too, apart, with the reason.")
     batch_size: ImageBatch = 32
 

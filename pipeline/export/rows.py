@@ -41,6 +41,7 @@ class RunFacts:
         questions: what each prompt asks for, by prompt_id; None where no judge can tell.
         neutral: what every image of the pack shows.
         sources: photo of a latent, by latent_id; latents of seeds are not in it.
+        photo_labels: names of the labels that the photos' table gave them; None where there are no photos.
     """
 
     attributes: Mapping[str, tuple[str, ...]]
@@ -48,6 +49,7 @@ class RunFacts:
     questions: Mapping[str, Question | None]
     neutral: str
     sources: Mapping[str, str]
+    photo_labels: tuple[str, ...] | None = None
 
 
 def read_questions(
@@ -79,6 +81,11 @@ def label_name(attribute: str) -> str:
     """Column of an attribute's category; set apart where the export has a column of that name."""
     taken = {"image_id", "image", "before", "after", "pair_id", "latent_id", "prompt", "method", "strength", "target"}
     return f"{attribute}_label" if attribute in taken else attribute
+
+
+def photo_column(label: str) -> str:
+    """Column of a label that the photos came with: set apart from what the judge sees."""
+    return f"photo_{label}"
 
 
 def label_columns(facts: RunFacts) -> list[ExportColumn]:
@@ -114,6 +121,10 @@ def label_columns(facts: RunFacts) -> list[ExportColumn]:
             column("judged_after", "string", "The judge's answer after the edit."),
             column("judged_probability", "float32", "Probability of that answer, 0 to 1."),
         ]
+    if facts.photo_labels is not None:
+        columns.append(column("source_path", "string", "Path of the photo that the face was inverted from."))
+        given = "What the photos' table says of the photo."
+        columns += [column(photo_column(name), "string", given) for name in facts.photo_labels]
     columns += [
         column("already", "bool", "The original showed what was asked; null where no judge can tell."),
         column("hit", "bool", "The edit brought what was asked; null where it was there or no judge can tell."),
@@ -164,6 +175,10 @@ def compute_label_rows(
             category, probability = shown.get(name, (None, None))
             row[label_name(name)], row[f"{label_name(name)}_probability"] = category, probability
             row[f"before_{label_name(name)}"] = before.get(name, (None, None))[0]
+        if facts.photo_labels is not None:
+            given = {label["name"]: label["value"] for label in image["labels"] or ()}
+            row["source_path"] = image["source_path"]
+            row |= {photo_column(name): given.get(name) for name in facts.photo_labels}
         question = None if original else facts.questions.get(image["prompt_id"])
         row |= _verdict(question, before, shown, score)
         row["captions"] = _captions(config, facts, image, shown, question)

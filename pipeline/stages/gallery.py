@@ -34,7 +34,7 @@ WRITERS = 16  # files at a time
 def labels_config(config: GalleryConfig) -> ExportedDatasetConfig:
     """Settings of the labels that the gallery shows: its own rules, one caption."""
     rules = {name: getattr(config, name) for name in type(config).__mro__[1].model_fields}
-    return ExportedDatasetConfig(**rules, captions=1)
+    return ExportedDatasetConfig(**rules, captions=1, photo_columns=False)
 
 
 def gallery_hash(config: GalleryConfig, pack: Pack, labels: Input) -> str:

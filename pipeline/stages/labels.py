@@ -21,7 +21,7 @@ from pipeline.export.seeing import Reader, Shown, open_reader
 from pipeline.packs.pack import Pack
 from pipeline.prompts import PHOTO
 from pipeline.runs.shard import Input, Made, ShardReport, part_path, run_shard, stage_hash
-from pipeline.schemas import EDITS_FOLDER
+from pipeline.schemas import EDITS_FOLDER, INVERTED_IMAGES
 from storage import Store
 
 STAGE = "labels"
@@ -44,16 +44,19 @@ def load_run_facts(config: ExportedDatasetConfig, pack: Pack, edited: Input, lat
         config: settings of the export.
         pack: for its judge.
         edited: for the prompts.
-        latents: for the photos that latents come from; None where they are not at hand.
+        latents: for the photos that latents come from, their names and labels; None where no row is made.
     Raises:
         PipelineError: if the settings name what is not there.
     """
     rows = edited.shard_table(0, folder=EDITS_FOLDER).to_pylist()
     prompts = {row["prompt_id"]: row for row in rows if row["status"] == "ok"}
     attributes = open_reader(config, pack).attributes
-    sources = {} if latents is None else _photo_sources(latents)
+    sources, photo_labels = {}, None
+    if latents is not None and latents.has(INVERTED_IMAGES.name):
+        sources = _photo_sources(latents)
+        photo_labels = _photo_labels(latents) if config.photo_columns else None
     questions = read_questions(config, list(prompts.values()), attributes)
-    return RunFacts(attributes, prompts, questions, pack.description.neutral, sources)
+    return RunFacts(attributes, prompts, questions, pack.description.neutral, sources, photo_labels)
 
 
 @lru_cache(maxsize=1)
@@ -65,6 +68,16 @@ def _photo_sources(latents: Input) -> dict[str, str]:
             if row["source"] == "image" and row["source_uri"]:
                 sources[row["latent_id"]] = row["source_uri"]
     return sources
+
+
+@lru_cache(maxsize=1)
+def _photo_labels(latents: Input) -> tuple[str, ...]:
+    """Names of the labels that any photo came with, in the order in which they appear."""
+    names: dict[str, None] = {}
+    for shard in latents.present:
+        table = latents.shard_table(shard, folder=INVERTED_IMAGES.name, columns=["labels"])
+        names |= dict.fromkeys(label["name"] for row in table["labels"].to_pylist() for label in row)
+    return tuple(names)
 
 
 def run_labels_shard(

@@ -131,6 +131,30 @@ def test_nothing_that_photos_say_of_their_place_leaves_with_edits(
                 assert set(metadata_of(data)) <= BESIDE_PIXELS, path
 
 
+def test_labels_of_photos_leave_with_edits_as_columns_unless_they_are_to_stay(complete_pack_uri: str, tmp_path: Path):
+    where = {"pack": complete_pack_uri, "device": "cpu"}
+    Store(str(tmp_path)).write_bytes("in/a b/IMG 1.png", saved(smooth_picture(40, 40), "PNG"))
+    Store(str(tmp_path)).write_bytes("in/x.png", saved(smooth_picture(48, 48), "PNG"))
+    table = tmp_path / "people.csv"
+    table.write_text("file,person,prompt\nin/a b/IMG 1.png,Zo\u00eb,first\nin/x.png,,second\n", encoding="utf-8")
+    edit_dataset(PROMPT_ROWS, images=str(table), run=str(tmp_path / "run"), templates="none", **where)
+    shares = {"validation_share": 0, "test_share": 0}
+    for kind, read in (("parquet", "data/train-00000-of-00001.parquet"), ("csv", "train.csv")):
+        to = tmp_path / kind
+        export_dataset(run=str(tmp_path / "run"), to=str(to), format=kind, layout="pairs", **shares, **where)
+        found = pd.read_parquet(to / read) if kind == "parquet" else pd.read_csv(to / read)
+        rows = found[["source_path", "photo_person", "photo_prompt"]].drop_duplicates().sort_values("source_path")
+        assert rows.astype(object).where(rows.notna(), None).to_numpy().tolist() == [
+            ["in/a b/IMG 1.png", "Zo\u00eb", "first"],
+            ["in/x.png", None, "second"],
+        ]
+        assert set(found.prompt) == {"hat", "Red Hair"}
+    bare = tmp_path / "bare"
+    export_dataset(run=str(tmp_path / "run"), to=str(bare), photo_columns=False, **shares, **where)
+    columns = pq.read_schema(bare / "data/train-00000-of-00001.parquet").names
+    assert not {"source_path", "photo_person", "photo_prompt"} & set(columns)
+
+
 def test_gallery_of_photos_has_the_photo_beside_its_reconstruction_and_edits(
     chain: tuple[str, dict, str], complete_pack_uri: str
 ):
