@@ -103,8 +103,7 @@ MIXED = (
 
 
 def broken(data: bytes, way: int) -> bytes:
-    """A file spoilt in one of ten ways."""
-    header = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR" + (90_000).to_bytes(4, "big") * 2 + b"\x08\x02\x00\x00\x00"
+    """A file spoilt in one of ten ways; the seventh is a decompression bomb."""
     return (
         b"",
         data[: len(data) // 3],
@@ -112,7 +111,7 @@ def broken(data: bytes, way: int) -> bytes:
         b"this is a note, not an image",
         b"<html><body>404 Not Found</body></html>",
         b"%PDF-1.7\n" + bytes(500),
-        header + b"\x00\x00\x00\x00" + b"\x00\x00\x00\x00IDAT\x00\x00\x00\x00",
+        _png(90_000, 90_000, depth=8, lines=bytes(10_000)),
         Way("tiny", "PNG", (4, 4)).write(np.zeros((4, 4, 3), np.uint8)),
         b"\x00\x00\x00\x18ftypheic\x00\x00\x00\x00mif1heic" + bytes(100),
         bytes(2_000),
@@ -123,8 +122,13 @@ def _deep_png(pixels: UInt8[np.ndarray, "h w 3"]) -> bytes:
     """RGB with 16 bits a channel, which Pillow reads but does not write. Source: the PNG specification, section 11."""
     rows = (pixels.astype(">u2") * 257).reshape(len(pixels), -1).view(np.uint8).reshape(len(pixels), -1)
     lines = np.concatenate([np.zeros((len(rows), 1), np.uint8), rows], axis=1)  # 0: no filter
-    size = struct.pack(">IIBBBBB", pixels.shape[1], pixels.shape[0], 16, 2, 0, 0, 0)
-    chunks = ((b"IHDR", size), (b"IDAT", zlib.compress(lines.tobytes())), (b"IEND", b""))
+    return _png(pixels.shape[1], pixels.shape[0], depth=16, lines=lines.tobytes())
+
+
+def _png(width: int, height: int, *, depth: int, lines: bytes) -> bytes:
+    """A PNG of RGB: its header, and what it says are its lines."""
+    size = struct.pack(">IIBBBBB", width, height, depth, 2, 0, 0, 0)
+    chunks = ((b"IHDR", size), (b"IDAT", zlib.compress(lines)), (b"IEND", b""))
     return b"\x89PNG\r\n\x1a\n" + b"".join(
         struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body)) for name, body in chunks
     )
