@@ -44,6 +44,7 @@ from storage.manifest import (
     write_shard,
     write_stage,
 )
+from storage.retries import impatient, is_client_error
 from storage.runs import (
     Damage,
     StageState,
@@ -97,6 +98,8 @@ __all__ = [
     "find_waste",
     "has_credentials",
     "image_struct",
+    "impatient",
+    "is_client_error",
     "is_done",
     "is_intact",
     "list_shards",

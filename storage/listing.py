@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
+from urllib.parse import unquote
 
 from fsspec.utils import get_protocol, glob_translate
 
@@ -105,10 +106,13 @@ def _is_local(uri: str) -> bool:
 
 
 def _local(uri: str) -> str:
-    """A local URI as a path; '#' and '?' are letters of a name."""
+    """A local URI as a path; '#' and '?' are letters of a name; so is '%', unless there is only what it stands for."""
+    path = uri
     for protocol in LOCAL_PROTOCOLS:
-        uri = uri.removeprefix(f"{protocol}://")
-    return os.path.abspath(os.path.expanduser(uri))
+        path = path.removeprefix(f"{protocol}://")
+    if path != uri and "%" in path and not os.path.lexists(path) and os.path.lexists(unquote(path)):
+        path = unquote(path)
+    return os.path.abspath(os.path.expanduser(path))
 
 
 def _iter_local(root: str) -> Iterator[FoundFile]:
@@ -128,7 +132,7 @@ def _walk(folder: str, inside: str, above: frozenset[tuple[int, int]]) -> Iterat
         for entry in entries:
             if entry.name.startswith("."):
                 continue
-            if entry.is_dir():
+            if _is_folder(entry):
                 folders.append(entry.name)
             else:
                 yield _local_file(entry.path, f"{inside}{_text(entry.name)}")
@@ -136,11 +140,18 @@ def _walk(folder: str, inside: str, above: frozenset[tuple[int, int]]) -> Iterat
         yield from _walk(os.path.join(folder, name), f"{inside}{_text(name)}/", above)
 
 
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself, or one that leads where nobody may look
+        return False
+
+
 def _local_file(path: str, shown: str) -> FoundFile:
     """A broken link or a pipe is listed too: whoever reads it learns what it is."""
     try:
         facts = os.stat(path)
-    except FileNotFoundError:
+    except OSError:
         if not os.path.islink(path):
             raise
         return FoundFile(_text(path), shown, None, "")

@@ -97,6 +97,11 @@ def impatient(seconds: float = 0.0) -> Iterator[None]:
         _PATIENCE.reset(token)
 
 
+def is_client_error(error: BaseException) -> bool:
+    """Whether a remote store's client raised it: of its credentials, its configuration or what it was asked for."""
+    return bool(_names(error))
+
+
 def _chain(error: BaseException) -> Iterator[BaseException]:
     """The error and what caused it."""
     seen: set[int] = set()

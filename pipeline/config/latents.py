@@ -15,6 +15,8 @@ from pipeline.config.settings import (
     StageConfig,
 )
 
+PILLOWS_MOST = 178_956_970  # pixels; it refuses to open more
+
 
 class LatentsConfig(StageConfig):
     """Latents sampled from seeds."""
@@ -63,7 +65,9 @@ class InvertedLatentsConfig(StageConfig):
     )
     background: str = Field(default="white", description="Colour behind transparent pixels: a name or #rrggbb.")
     min_side: Count = Field(default=32, description="Pixels that an image's shorter side must have.")
-    max_pixels: Count = Field(default=64_000_000, description="Pixels that an image may have; larger ones are rows.")
+    max_pixels: Count = Field(
+        default=64_000_000, le=PILLOWS_MOST, description="Pixels that an image may have; larger ones are rows."
+    )
     max_bytes: Count = Field(default=100_000_000, description="Bytes that an image's file may have.")
     start: Literal["encoder", "mean"] = Field(
         default="encoder", description="mean: no encoder, refinement starts from the mean latent."

@@ -1,6 +1,7 @@
 """Tables that name images or hold them: Parquet, CSV and JSON lines, row by row."""
 
-import csv
+import datetime
+import decimal
 import io
 import json
 import posixpath
@@ -14,10 +15,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.errors import PipelineError
+from pipeline.inversion.delimited import iter_delimited
+from pipeline.prompt_files import column_name
 from storage import StorageError, join_uri
 
 TABLE_SUFFIXES = (".parquet", ".csv", ".tsv", ".jsonl", ".ndjson")
-GUESSES = ("image", "uri", "url", "image_uri", "image_url", "image_path", "path", "file", "file_name", "filename")
+GUESSES = (
+    *("image", "photo", "uri", "url", "image_uri", "image_url", "image_path", "image_file", "path"),
+    *("file", "file_name", "filename", "file_path", "filepath"),
+)
 ROWS_AT_A_TIME = 1_024
 IMAGES_AT_A_TIME = 8  # a photo has some 5 MB
 
@@ -55,9 +61,9 @@ def iter_table(uri: str, column: str | None) -> Iterator[TableRow]:
     if suffix == ".parquet":
         yield from _iter_parquet(uri, column)
         return
-    reader = _iter_jsonl if suffix in (".jsonl", ".ndjson") else _iter_csv
+    rows = _iter_jsonl(uri) if suffix in (".jsonl", ".ndjson") else _iter_csv(uri, column)
     wanted = column
-    for number, row in enumerate(reader(uri)):
+    for number, row in enumerate(rows):
         if wanted is None:
             wanted = _guess(list(row), uri)
         elif wanted not in row and number == 0:
@@ -134,7 +140,7 @@ def _is_bulky(kind: pa.DataType) -> bool:
 def _guess(names: Sequence[str], uri: str) -> str:
     for guess in GUESSES:
         for name in names:
-            if name.lower() == guess:
+            if column_name(name) == guess:
                 return name
     raise PipelineError(
         f"{uri}: a table must have a column of images, called {', '.join(GUESSES[:4])} or so; it has "
@@ -151,20 +157,22 @@ def _place(table: str, path: str) -> str:
 
 
 def _text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, default=str)
+    """A label as text: what has a spelling of its own as that, anything else as JSON."""
+    if isinstance(value, str | decimal.Decimal | datetime.date | datetime.time | datetime.timedelta):
+        return str(value)
+    return json.dumps(value, default=str, ensure_ascii=False)
 
 
-def _iter_csv(uri: str) -> Iterator[Mapping[str, Any]]:
-    delimiter = "\t" if uri.lower().endswith(".tsv") else ","
-    with _opened(uri, "r") as file:
-        try:
-            for row in csv.DictReader(file, delimiter=delimiter):
-                yield {key: value for key, value in row.items() if key is not None}
-        except (csv.Error, UnicodeDecodeError) as error:
-            raise PipelineError(f"{uri} must be a CSV file in UTF-8; {error}. Save it so.") from error
+def _iter_csv(uri: str, column: str | None) -> Iterator[Mapping[str, Any]]:
+    def is_wanted(name: str) -> bool:
+        return column_name(name) in GUESSES if column is None else name == column
+
+    with _read_errors(uri):
+        yield from iter_delimited(uri, is_wanted)
 
 
 def _iter_jsonl(uri: str) -> Iterator[Mapping[str, Any]]:
+    number = 0
     with _opened(uri, "r") as file:
         try:
             for number, line in enumerate(file, start=1):
@@ -173,16 +181,24 @@ def _iter_jsonl(uri: str) -> Iterator[Mapping[str, Any]]:
                     if not isinstance(row, dict):
                         raise PipelineError(f"{uri}, line {number}: must be a JSON object; got {line[:40]!r}.")
                     yield row
-        except ValueError as error:
-            raise PipelineError(f"{uri}: every line must be JSON in UTF-8; {error}. Save it so.") from error
+        except json.JSONDecodeError as error:
+            what = f"{error.msg} at column {error.colno}"
+            raise PipelineError(f"{uri}, line {number}: must be one JSON object; {what}. Mend the line.") from error
+        except (ValueError, RecursionError) as error:
+            raise PipelineError(f"{uri}, after line {number}: must be JSON in UTF-8; {error}. Save it so.") from error
 
 
 @contextmanager
 def _opened(uri: str, mode: str) -> Iterator[Any]:
     """A table as a file; text is UTF-8, with or without a mark at its beginning."""
+    with _read_errors(uri), fsspec.open(uri, "rb") as binary:
+        yield binary if mode == "rb" else io.TextIOWrapper(binary, encoding="utf-8-sig", newline="")  # pyright: ignore[reportArgumentType]
+
+
+@contextmanager
+def _read_errors(uri: str) -> Iterator[None]:
     try:
-        with fsspec.open(uri, "rb") as binary:
-            yield binary if mode == "rb" else io.TextIOWrapper(binary, encoding="utf-8-sig", newline="")  # pyright: ignore[reportArgumentType]
+        yield
     except OSError as error:
         raise StorageError(f"the system must let us read {uri}; got: {error}. Check the URI.") from error
 

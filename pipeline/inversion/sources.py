@@ -16,11 +16,14 @@ from typing import Any
 
 from pipeline.errors import PipelineError
 from pipeline.inversion.image_tables import TABLE_SUFFIXES, iter_table
-from storage import SortedRecords, iter_files
+from storage import SortedRecords, iter_files, sample_name
 
-LONGEST_ID = 80  # characters; three bytes each at most, so that an id with a prompt's stays below 255 bytes
-DIGEST_LENGTH = 8
+LONGEST_ID = 80  # characters
+MOST_BYTES = 120  # as a file's name spells them, so that with a prompt's id and a strength it stays below 255
+DIGEST_LENGTH = 12  # a hundred thousand rows may share one name
+DIGEST_MARK = "~"  # in no name of a path, so that none can pass for one with a digest
 SIZE_UNKNOWN = ""
+OTHER_LISTS = (".txt", ".json", ".yaml", ".yml", ".xlsx", ".xls", ".ods", ".arrow", ".feather", ".zip", ".tar", ".pdf")
 
 
 @dataclass(frozen=True)
@@ -106,9 +109,16 @@ def safe_name(path: str) -> str:
     stem = unicodedata.normalize("NFC", posixpath.splitext(path)[0])
     kept = "".join(c if c.isalnum() or c in "-_." else "-" for c in stem)
     kept = re.sub(r"_{2,}", "_", re.sub(r"-{2,}", "-", kept)).strip("-_.") or "image"
-    if len(kept) <= LONGEST_ID:
+    if _fits(kept):
         return kept
-    return f"{_digest(path)}-{kept[-(LONGEST_ID - DIGEST_LENGTH - 1) :].lstrip('-_.')}"
+    start, kept = f"{_digest(path)}{DIGEST_MARK}", kept[-LONGEST_ID:]
+    while not _fits(start + kept):
+        kept = kept[1:]
+    return start + kept.lstrip("-_.")
+
+
+def _fits(name: str) -> bool:
+    return len(name) <= LONGEST_ID and len(sample_name(name).encode()) <= MOST_BYTES
 
 
 def _digest(path: str) -> str:
@@ -116,7 +126,13 @@ def _digest(path: str) -> str:
 
 
 def _from_files(images: str) -> Iterator[tuple[str, ...]]:
+    suffix = posixpath.splitext(images)[1].lower()
     for found in iter_files(images):
+        if suffix in OTHER_LISTS and found.path == posixpath.basename(images):
+            raise PipelineError(
+                f"`images` must be images, or a table in {', '.join(TABLE_SUFFIXES)}; got {images!r}. Save the list "
+                f"so, with a column named image."
+            )
         name = safe_name(found.path)
         size = SIZE_UNKNOWN if found.size is None else str(found.size)
         yield name.casefold(), found.path, name, found.uri, found.path, "", size, found.version, "[]"
@@ -153,5 +169,9 @@ def _with_ids(by_name: SortedRecords) -> Iterator[tuple[str, ...]]:
 
 def _listed(record: tuple[str, ...], *, shared: bool) -> tuple[str, ...]:
     _, order, name, uri, path, row, size, version, labels = record
-    latent_id = f"{name[: LONGEST_ID - DIGEST_LENGTH - 1]}-{_digest(order)}" if shared else name
-    return order, latent_id, uri, path, row, size, version, labels
+    if shared:
+        end = f"{DIGEST_MARK}{_digest(order)}"
+        while not _fits(name + end):
+            name = name[:-1]
+        name += end
+    return order, name, uri, path, row, size, version, labels

@@ -1,16 +1,21 @@
+import datetime
+import decimal
 import io
 import json
 from pathlib import Path
+from typing import Any
 
+import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from botocore.exceptions import NoCredentialsError
 
 from pipeline.errors import PipelineError
 from pipeline.inversion.intake import RejectedImageError
-from pipeline.inversion.reading import read_images
+from pipeline.inversion.reading import GIVEN_UP_AFTER, read_images
 from pipeline.inversion.sources import ImageReference, list_images, safe_name
-from storage import IMAGE_TYPE, MissingError, Store
+from storage import IMAGE_TYPE, MissingError, Store, sample_name
 
 
 def listed(images: str, column: str | None = None) -> list[ImageReference]:
@@ -45,8 +50,27 @@ def test_list_images_keeps_equal_names_apart(tmp_path: Path):
     assert len({latent_id.casefold() for latent_id in ids.values()}) == 7
     assert ids["y.png"] == "y"
     assert ids["b/x.png"] == "b-x"
-    assert ids["x.jpg"].startswith("x-")
-    assert ids["a/x.png"].startswith("a-x-")
+    assert ids["x.jpg"].startswith("x~")
+    assert ids["a/x.png"].startswith("a-x~")
+
+
+def test_list_images_tells_a_name_from_another_with_its_digest(tmp_path: Path):
+    first = listed(fill(tmp_path, "a b.png", "a-b.png"))
+    uri = fill(tmp_path, *(f"{row.latent_id}.png" for row in first))
+    ids = [row.latent_id for row in listed(uri)]
+    assert len(set(ids)) == len(ids) == 4
+
+
+@pytest.mark.parametrize(
+    "stem", ["\u65e5" * 80, "a.b." * 20, "x" * 200, "/".join(["\u65e5" * 40, "\u672c" * 80]), "\U00020000" * 60]
+)
+def test_list_images_names_leave_room_for_a_prompts_in_a_file_name(stem: str, tmp_path: Path):
+    uri = fill(tmp_path, f"{stem}.png", f"{stem}.jpg")
+    found = listed(uri)
+    assert len({row.latent_id for row in found}) == 2
+    for row in found:
+        edited = sample_name(f"{row.latent_id}__{'p' * 89}__{-1.0000000000000002e-08!r}")
+        (tmp_path / f"{edited}.webp").touch()  # 255 bytes are the most that file systems take
 
 
 def test_list_images_names_do_not_depend_on_other_files(tmp_path: Path):
@@ -92,6 +116,23 @@ def test_list_images_digest_changes_with_any_file(tmp_path: Path):
 def test_list_images_of_nothing_is_refused(tmp_path: Path, uri: str, error: type[Exception]):
     with pytest.raises(error, match="must"):
         listed(str(tmp_path / uri))
+
+
+def test_list_images_takes_a_link_to_itself_for_a_file_that_cannot_be_read(tmp_path: Path):
+    uri = fill(tmp_path, "a.png")
+    (tmp_path / "self.png").symlink_to("self.png")
+    found = {row.relative_path: data for row, data in read_images(listed(uri), column=None, most_bytes=9)}
+    assert found["a.png"] == b"a.png"
+    assert isinstance(found["self.png"], RejectedImageError)
+    assert found["self.png"].reason == "unreadable"
+
+
+@pytest.mark.parametrize("name", ["list.txt", "photos.xlsx", "photos.json"])
+def test_list_images_of_a_list_of_another_kind_says_which_are_read(tmp_path: Path, name: str):
+    (tmp_path / name).write_bytes(b"a.png\n")
+    with pytest.raises(PipelineError, match=r"\.parquet, \.csv"):
+        listed(str(tmp_path / name))
+    assert len(listed(str(tmp_path))) == 1  # in a folder it is one of the files, with its reason
 
 
 CSV = "image,mood,age\npics/a.png,glad,31\n/abs/b.png,,\n,sad,7\npics/a.png,sad,8\n"
@@ -176,6 +217,94 @@ def test_list_images_of_a_table_without_images_says_so(tmp_path: Path, column: s
     pq.write_table(pa.table({"age": [1]}), tmp_path / "x.parquet")
     with pytest.raises(PipelineError, match=match):
         listed(str(tmp_path / "x.parquet"), column)
+
+
+SPREADSHEETS = {
+    "semicolons": b"image;mood\na b.png;glad\n",
+    "tabs": b"image\tmood\na b.png\tglad\n",
+    "utf-16": "image\tmood\r\na b.png\tglad\r\n".encode("utf-16"),
+    "stated": b"sep=;\r\nimage;mood\r\na b.png;glad\r\n",
+    "mark": "\ufeffImage, mood\na b.png, glad\n".encode(),
+    "index": b",Image,mood\n0,a b.png,glad\n",
+    "blank rows": b"image,mood,\n,,\na b.png,glad,\n\n,,\n",
+    "old line ends": b"image,mood\ra b.png,glad\r",
+}
+
+
+@pytest.mark.parametrize("kind", SPREADSHEETS)
+def test_list_images_reads_tables_as_spreadsheets_save_them(tmp_path: Path, kind: str):
+    (tmp_path / "list.csv").write_bytes(SPREADSHEETS[kind])
+    found = [(row.relative_path, dict(row.labels)) for row in listed(str(tmp_path / "list.csv"))]
+    assert found == [("a b.png", {"mood": "glad"})]
+
+
+def test_list_images_finds_the_separator_by_the_column_asked_for(tmp_path: Path):
+    (tmp_path / "list.csv").write_text("Farbe, Ton;Bild\nx;a.png\n")
+    (row,) = listed(str(tmp_path / "list.csv"), "Bild")
+    assert (row.relative_path, dict(row.labels)) == ("a.png", {"Farbe, Ton": "x"})
+
+
+@pytest.mark.parametrize(
+    ("text", "match"),
+    [
+        ("image,who\na.png,Smith, John\n", "line 2.*no more cells"),
+        ('image,who\na.png,x\n"b.png,y\nc.png,z\n', "line 4.*quote"),
+        ("image,who,who\na.png,x,y\n", "'who' twice"),
+        ("image,who\na.png,Zo\u00eb\n".encode("cp1252"), "UTF-8"),
+        (b"PK\x03\x04 and more", "workbook"),
+    ],
+)
+def test_list_images_of_a_damaged_table_says_where(tmp_path: Path, text: str | bytes, match: str):
+    (tmp_path / "list.csv").write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(PipelineError, match=match):
+        listed(str(tmp_path / "list.csv"))
+
+
+def test_list_images_of_json_lines_says_which_line_is_none(tmp_path: Path):
+    (tmp_path / "list.jsonl").write_text('{"image": "a.png"}\n\n{"image": \n')
+    with pytest.raises(PipelineError, match="line 3"):
+        listed(str(tmp_path / "list.jsonl"))
+
+
+def test_list_images_spells_labels_as_a_person_would(tmp_path: Path):
+    day = datetime.date(2024, 2, 29)
+    cells = {"image": ["a.png"], "day": [day], "price": [decimal.Decimal("1.50")], "n": [3], "good": [True]}
+    pq.write_table(pa.table(cells), tmp_path / "x.parquet")
+    (row,) = listed(str(tmp_path / "x.parquet"))
+    assert dict(row.labels) == {"day": "2024-02-29", "price": "1.50", "n": "3", "good": "true"}
+
+
+def test_read_images_finds_a_file_by_its_percent_encoded_uri(tmp_path: Path):
+    fill(tmp_path, "a b.png", "c%20d.png")
+    uris = [(tmp_path / "a b.png").as_uri(), f"file://{tmp_path}/a b.png", f"file://{tmp_path}/c%20d.png"]
+    (tmp_path / "list.csv").write_text("\n".join(["uri", *uris]))
+    found = [data for _, data in read_images(listed(str(tmp_path / "list.csv")), column=None, most_bytes=99)]
+    assert found == [b"a b.png", b"a b.png", b"c%20d.png"]
+
+
+class StubbornStore(fsspec.AbstractFileSystem):
+    """A store whose client raises an error of its own, and one that does not answer."""
+
+    protocol = "stubborn"
+    asked = 0
+
+    def info(self, path: str, **_: Any) -> dict[str, Any]:
+        type(self).asked += 1
+        raise NoCredentialsError() if "locked" in path else ConnectionError("no answer")
+
+
+def test_read_images_goes_on_past_a_store_that_cannot_be_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    fsspec.register_implementation("stubborn", StubbornStore, clobber=True)
+    monkeypatch.setenv("STYLECLIP_STORE_PATIENCE", "0.01")
+    monkeypatch.setattr(StubbornStore, "asked", 0)
+    fill(tmp_path, "a.png")
+    uris = ["stubborn://locked/x.png", *[f"stubborn://away/{i}.png" for i in range(20)], "a.png"]
+    (tmp_path / "list.csv").write_text("\n".join(["uri", *uris]))
+    *unread, last = (data for _, data in read_images(listed(str(tmp_path / "list.csv")), column=None, most_bytes=99))
+    assert last == b"a.png"
+    assert all(isinstance(data, RejectedImageError) and data.reason == "unreadable" for data in unread)
+    assert "credentials" in str(unread[0])
+    assert StubbornStore.asked <= 1 + 2 * GIVEN_UP_AFTER  # a dead server among many is not asked for every image
 
 
 def test_read_images_gives_the_reason_for_what_cannot_be_read(tmp_path: Path):
