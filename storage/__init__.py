@@ -44,7 +44,7 @@ from storage.manifest import (
     write_shard,
     write_stage,
 )
-from storage.retries import impatient, is_client_error
+from storage.retries import impatient, is_client_error, is_transient
 from storage.runs import (
     Damage,
     StageState,
@@ -100,6 +100,7 @@ __all__ = [
     "image_struct",
     "impatient",
     "is_client_error",
+    "is_transient",
     "is_done",
     "is_intact",
     "list_shards",

@@ -11,12 +11,22 @@ from pipeline.errors import PipelineError
 from pipeline.inversion.image_tables import read_embedded
 from pipeline.inversion.intake import RejectedImageError
 from pipeline.inversion.sources import ImageReference
-from storage import StorageError, UnavailableError, impatient, is_client_error, join_uri, read_file, without_secrets
+from storage import (
+    StorageError,
+    UnavailableError,
+    impatient,
+    is_client_error,
+    is_transient,
+    join_uri,
+    read_file,
+    without_secrets,
+)
 
 Read = bytes | RejectedImageError
 WEB = ("http", "https")
 WEB_PATIENCE = 15.0  # seconds: lists of web addresses are full of servers that are gone
 GIVEN_UP_AFTER = 3  # images of one server that did not answer
+KNOWN = (StorageError, PipelineError, ValueError, ImportError)  # a URI that is none, or of an extra not installed
 
 
 def read_images(
@@ -59,7 +69,12 @@ def _read(reference: ImageReference, uri: str, most_bytes: int, away: Counter[st
             f"an image may have {most_bytes} bytes; it has {reference.size}. Raise `max_bytes` to take it.",
         )
     if reference.size is not None:  # of a store that was there to be listed: worth all our patience
-        return _bytes_of(uri, most_bytes)
+        try:
+            return read_file(uri, most=most_bytes)
+        except UnavailableError:
+            raise
+        except KNOWN as error:
+            return RejectedImageError("unreadable", f"{error}")
     protocol, server = urlsplit(uri)[:2] if "://" in uri else ("", "")
     place = f"{protocol}://{server}"
     if away[place] >= GIVEN_UP_AFTER:
@@ -68,21 +83,12 @@ def _read(reference: ImageReference, uri: str, most_bytes: int, away: Counter[st
     seconds = 0.0 if away[place] else WEB_PATIENCE if protocol in WEB else math.inf
     try:
         with impatient(seconds):
-            return _bytes_of(uri, most_bytes)
-    except UnavailableError as error:
-        away[place] += 1
+            return read_file(uri, most=most_bytes)
+    except KNOWN as error:
+        away[place] += isinstance(error, UnavailableError) or is_transient(error)
         return RejectedImageError("unreadable", f"{error}")
     except Exception as error:
         if not is_client_error(error):
             raise
         said = without_secrets(f"{uri} must be readable; got: {error}")  # of credentials, or how it is asked
         return RejectedImageError("unreadable", said)
-
-
-def _bytes_of(uri: str, most_bytes: int) -> Read:
-    try:
-        return read_file(uri, most=most_bytes)
-    except UnavailableError:
-        raise
-    except (StorageError, PipelineError, ValueError, ImportError) as error:
-        return RejectedImageError("unreadable", f"{error}")

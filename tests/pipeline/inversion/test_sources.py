@@ -290,7 +290,11 @@ class StubbornStore(fsspec.AbstractFileSystem):
 
     def info(self, path: str, **_: Any) -> dict[str, Any]:
         type(self).asked += 1
-        raise NoCredentialsError() if "locked" in path else ConnectionError("no answer")
+        if "locked" in path:
+            raise NoCredentialsError()
+        if "absent" in path:  # fsspec's web client says so of a server that is away
+            raise FileNotFoundError(path) from ConnectionError("no answer")
+        raise ConnectionError("no answer")
 
 
 def test_read_images_goes_on_past_a_store_that_cannot_be_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -298,13 +302,14 @@ def test_read_images_goes_on_past_a_store_that_cannot_be_used(tmp_path: Path, mo
     monkeypatch.setenv("STYLECLIP_STORE_PATIENCE", "0.01")
     monkeypatch.setattr(StubbornStore, "asked", 0)
     fill(tmp_path, "a.png")
-    uris = ["stubborn://locked/x.png", *[f"stubborn://away/{i}.png" for i in range(20)], "a.png"]
+    servers = [f"stubborn://{server}/{i}.png" for server in ("away", "absent") for i in range(20)]
+    uris = ["stubborn://locked/x.png", *servers, "a.png"]
     (tmp_path / "list.csv").write_text("\n".join(["uri", *uris]))
     *unread, last = (data for _, data in read_images(listed(str(tmp_path / "list.csv")), column=None, most_bytes=99))
     assert last == b"a.png"
     assert all(isinstance(data, RejectedImageError) and data.reason == "unreadable" for data in unread)
     assert "credentials" in str(unread[0])
-    assert StubbornStore.asked <= 1 + 2 * GIVEN_UP_AFTER  # a dead server among many is not asked for every image
+    assert StubbornStore.asked <= 1 + 2 * 2 * GIVEN_UP_AFTER  # a dead server among many is not asked for every image
 
 
 def test_read_images_gives_the_reason_for_what_cannot_be_read(tmp_path: Path):
