@@ -153,13 +153,15 @@ def study_edits(run: str) -> dict[str, Any]:
     images = find_input("dataset", Store(run))
     pack = load_pack("peeps", device=DEVICE)
     seen: dict[tuple[str, str], dict[str, str]] = {}
+    names = pack.oracle.config.attributes
     for shard in images.present:
-        for row in images.shard_table(shard).to_pylist():
-            if row["prompt_id"] in ("original", "glasses"):
-                image = from_rgb_arrays(decode_image(row["image"]["bytes"])[None])
-                found = {name: int(p.argmax()) for name, p in pack.oracle.probabilities(image).items()}
-                names = pack.oracle.config.attributes
-                seen[row["latent_id"], row["prompt_id"]] = {name: names[name][i] for name, i in found.items()}
+        rows = [row for row in images.shard_table(shard).to_pylist() if row["image"] and row["prompt_id"] != "photo"]
+        for start in range(0, len(rows), 32):
+            part = rows[start : start + 32]
+            pixels = from_rgb_arrays(np.stack([decode_image(row["image"]["bytes"]) for row in part]))
+            found = {name: p.argmax(dim=1).tolist() for name, p in pack.oracle.probabilities(pixels).items()}
+            for i, row in enumerate(part):
+                seen[row["latent_id"], row["prompt_id"]] = {name: names[name][of[i]] for name, of in found.items()}
     before = {latent: of for (latent, prompt), of in seen.items() if prompt == "original"}
     after = {latent: of for (latent, prompt), of in seen.items() if prompt == "glasses"}
     asked = [latent for latent, of in before.items() if of["accessories"] != "glasses"]
