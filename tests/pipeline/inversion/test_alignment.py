@@ -127,6 +127,15 @@ def test_ffhq_alignment_of_several_faces_takes_the_largest_and_says_so(find_face
     assert aligned.frame.corners()[:, 0].mean() > 400
 
 
+@pytest.mark.parametrize("side", [440, 560, 620])
+def test_ffhq_alignment_is_not_led_astray_by_what_is_hardly_a_face(find_faces, side: int):
+    photo = Image.fromarray(skimage_data.astronaut()).resize((side, side))  # dlib sees another face in her suit
+    aligned = Aligner("ffhq", canvas_of(64, (1, 1)), find_faces)(np.asarray(photo))
+    assert aligned.faces == 1
+    middle = aligned.frame.corners().mean(axis=0) / photo.width
+    np.testing.assert_allclose(middle, [0.44, 0.21], atol=0.02)  # between her eyes and her nose
+
+
 def test_load_face_finder_without_dlib_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tiny_pack: Pack):
     monkeypatch.setattr(landmarks_module, "find_spec", lambda name: None)
     with pytest.raises(PipelineError, match=r"pip install 'styleclip-pipeline\[align\]'"):
