@@ -148,6 +148,13 @@ def _error(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.abs(a.astype(float) - b).mean() / 127.5)
 
 
+def share_interval(met: int, count: int) -> tuple[float, float]:
+    """95 % interval of a share, which says something of 0 and of all, too. Source: Wilson 1927."""
+    z, share = 1.96, met / count
+    middle, half = share + z * z / (2 * count), z * (share * (1 - share) / count + (z / count / 2) ** 2) ** 0.5
+    return (middle - half) / (1 + z * z / count), (middle + half) / (1 + z * z / count)
+
+
 def study_edits(run: str) -> dict[str, Any]:
     """How often the oracle sees glasses after the edit, and the other attributes as before it, with 95 % intervals."""
     images = find_input("dataset", Store(run))
@@ -175,7 +182,7 @@ def study_edits(run: str) -> dict[str, Any]:
     return {
         "edited": len(asked),
         "hit": float(hits.mean()),
-        "hit_interval": bootstrap_interval(hits),
+        "hit_interval": share_interval(int(hits.sum()), len(hits)),
         "kept": float(kept.mean()),
         "kept_interval": bootstrap_interval(kept),
     }
