@@ -17,7 +17,7 @@ from PIL import Image
 
 from pipeline.errors import PipelineError
 
-INSTALL = "pip install 'styleclip-pipeline[align]'"
+INSTALL = "pip install 'styleclip-pipeline[align]', in a checkout pip install -e '.[align]'"
 MODEL_FILE = "shape_predictor_68_face_landmarks.dat"
 NUM_LANDMARKS = 68
 LARGEST_SIDE = 1_024  # pixels of the image that faces are looked for in; they need 80
