@@ -14,6 +14,7 @@ from fsspec.utils import get_protocol, glob_translate
 
 from storage.errors import MissingError
 from storage.filesystems import S3_PROTOCOLS, open_filesystem, wrapped
+from storage.manifest import SHARDS_FOLDER
 from storage.places import LOCAL_PROTOCOLS
 from storage.retries import call_again
 
@@ -37,16 +38,18 @@ class FoundFile:
     version: str
 
 
-def iter_files(uri: str) -> Iterator[FoundFile]:
+def iter_files(uri: str, *, without: str | None = None) -> Iterator[FoundFile]:
     """Every file below a folder, or that a pattern names, or the one file, in no particular order.
 
     Local folders are walked and S3 is read page by page, so the memory does not grow with the number of files; other
     filesystems give one folder's names at a time. Names that start with a dot are left out, in patterns too. Folders
-    behind symbolic links are entered, unless they hold themselves.
+    behind symbolic links are entered, unless they hold themselves. Local runs below the folder are left out: their
+    images are results.
 
     Args:
         uri: a folder or file at any fsspec URI, or a pattern with ``*``, ``?``, ``[...]`` or ``**``; a folder that is
             really called so wins.
+        without: a folder below it that is left out, spelled as ``Store.uri`` is.
     Raises:
         MissingError: if there is no such folder or file, or the pattern has no beginning.
         StorageError: if a folder cannot be read.
@@ -56,6 +59,8 @@ def iter_files(uri: str) -> Iterator[FoundFile]:
         pattern, uri = _split_pattern(uri)
     with wrapped("list", uri):
         for found in _iter_local(_local(uri)) if _is_local(uri) else _iter_remote(uri):
+            if without is not None and found.uri.startswith(f"{without}/"):
+                continue
             if pattern is None or pattern.match(found.path):
                 yield found
 
@@ -125,6 +130,8 @@ def _iter_local(root: str) -> Iterator[FoundFile]:
 def _walk(folder: str, inside: str, above: frozenset[tuple[int, int]]) -> Iterator[FoundFile]:
     facts = os.stat(folder)
     if (facts.st_dev, facts.st_ino) in above:  # a link to a folder that it stands in
+        return
+    if above and os.path.isdir(os.path.join(folder, SHARDS_FOLDER)):
         return
     above |= {(facts.st_dev, facts.st_ino)}
     folders: list[str] = []

@@ -55,21 +55,25 @@ class ImageReference:
 
 
 @contextmanager
-def list_images(images: str, *, column: str | None = None) -> Iterator["ImageListing"]:
+def list_images(images: str, *, column: str | None = None, run: str | None = None) -> Iterator["ImageListing"]:
     """The images that a URI names, ready to be read through as often as needed; sorted on the disk, not in memory.
 
     Args:
         images: a folder, a pattern, one image, or a table (or a pattern of tables): .parquet, .csv, .tsv or .jsonl.
         column: the table's column of URIs or images; None guesses by name.
+        run: URI of the run's folder, which may lie below the images' and is no part of them.
     Raises:
         MissingError: if there is nothing of that name.
         PipelineError: if a table has no such column, or there are no images.
     """
     is_table = posixpath.splitext(images)[1].lower() in TABLE_SUFFIXES
-    found = _from_tables(images, column) if is_table else _from_files(images)
+    found = _from_tables(images, column) if is_table else _from_files(images, run)
     with SortedRecords(found) as by_name, SortedRecords(_with_ids(by_name)) as listed:
         if not listed.count:
-            raise PipelineError(f"`images` must name at least one image; there is none at {images!r}. Check the URI.")
+            outside = "" if run is None else f", the run's own folder {run} left out"
+            raise PipelineError(
+                f"`images` must name at least one image; there is none at {images!r}{outside}. Check the URI."
+            )
         yield ImageListing(listed)
 
 
@@ -125,9 +129,9 @@ def _digest(path: str) -> str:
     return hashlib.sha256(path.encode()).hexdigest()[:DIGEST_LENGTH]
 
 
-def _from_files(images: str) -> Iterator[tuple[str, ...]]:
+def _from_files(images: str, run: str | None) -> Iterator[tuple[str, ...]]:
     suffix = posixpath.splitext(images)[1].lower()
-    for found in iter_files(images):
+    for found in iter_files(images, without=run):
         if suffix in OTHER_LISTS and found.path == posixpath.basename(images):
             raise PipelineError(
                 f"`images` must be images, or a table in {', '.join(TABLE_SUFFIXES)}; got {images!r}. Save the list "

@@ -27,7 +27,7 @@ def run_image_listing(images: str, store: Store, pack: Pack, *, column: str | No
     Raises:
         PipelineError: if there are none, or the run's listing was of others: files that came, went or changed.
     """
-    with list_images(images, column=column) as listing:
+    with list_images(images, column=column, run=store.uri) as listing:
         config = ImageListingConfig(
             images=images, image_column=column, num_images=listing.count, digest=listing.digest()
         )

@@ -213,6 +213,15 @@ def test_invert_images_of_a_bucket_is_as_of_a_folder(s3_bucket: str, tmp_path: P
     np.testing.assert_array_equal(np.stack(found[0].w_plus[good]), np.stack(found[1].w_plus[good]))
 
 
+def test_invert_images_of_the_folder_that_the_run_lies_in_takes_no_result_for_a_photo(
+    tmp_path: Path, tiny_pack_uri: str
+):
+    images = fill(str(tmp_path))
+    for run in ("out/first", "out/second", "out/first"):
+        invert_images(images, run=str(tmp_path / run), pack=tiny_pack_uri, device="cpu")
+        assert set(pd.read_parquet(tmp_path / run / "inverted_images").relative_path) == set(FILES)
+
+
 def test_invert_images_with_other_settings_in_the_same_run_is_refused(tmp_path: Path, tiny_pack_uri: str):
     images, run = fill(str(tmp_path / "in")), str(tmp_path / "run")
     invert_images(images, run=run, pack=tiny_pack_uri, device="cpu")
