@@ -39,6 +39,7 @@ FIRST_SEED = 9_000_000  # far from what the embedded pack was trained and evalua
 PROMPT = {"name": "glasses", "target": "a face with glasses", "neutral": "a face"}
 BROKEN_EVERY = 20
 DEVICE = "cpu"
+KEPT_EVERY = 4  # refined images, half a minute of a core: a study that is cut off goes on from there
 
 
 def pictures(count: int, *, drawings: bool, psi: float) -> np.ndarray:
@@ -218,6 +219,7 @@ def main() -> None:
             folder, run = args.work / name, str(args.work / f"{name}_run")
             write_files(folder, images[:count], ways, spoil=False)
             settings = {"refine": args.steps, "pivotal_tuning": tuning * args.steps, "device": DEVICE}
+            settings["latents_per_shard"] = KEPT_EVERY
             edit_dataset([PROMPT], images=str(folder), run=run, **settings)
             found[name] = {**study_refined(run, images, ways), "edits": study_edits(run)}
             print(json.dumps({name: found[name]}), flush=True)
