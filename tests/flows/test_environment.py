@@ -5,10 +5,12 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
-from flows.cli import load_commands
+from flows.cli import build_app, load_commands
 from flows.environment import check_places, check_server
 from pipeline.errors import PipelineError
 
@@ -41,8 +43,17 @@ def edit_dataset(folder: Path, *arguments: str, **environment: str) -> subproces
     )
 
 
-def assert_one_line(result: subprocess.CompletedProcess[str], *words: str) -> None:
-    assert result.returncode == 2, result.stderr
+def here(folder: Path, *arguments: str) -> Any:
+    """The same without a process of its own, for what depends on none."""
+    (folder / "p.csv").write_text(PROMPTS)
+    run = () if "--run" in arguments else ("--run", str(folder / "run"))
+    given = ("edit-dataset", "--prompts", str(folder / "p.csv"), *run, "--num-latents", "1", *arguments)
+    return CliRunner().invoke(build_app(), given)
+
+
+def assert_one_line(result: Any, *words: str) -> None:
+    code = result.returncode if isinstance(result, subprocess.CompletedProcess) else result.exit_code
+    assert code == 2, result.stderr
     lines = [line for line in result.stderr.splitlines() if line.strip()]
     assert len(lines) == 1, result.stderr
     assert lines[0].startswith("error: ")
@@ -52,7 +63,7 @@ def assert_one_line(result: subprocess.CompletedProcess[str], *words: str) -> No
 
 @pytest.mark.parametrize("device", ["gpu", "cuda:99", "tpu", "cuda:x"])
 def test_a_device_that_is_not_there_names_those_that_are(device: str, tmp_path: Path):
-    assert_one_line(edit_dataset(tmp_path, "--device", device), "`device`", repr(device), "cpu", "auto")
+    assert_one_line(here(tmp_path, "--device", device), "`device`", repr(device), "cpu", "auto")
     assert not (tmp_path / "run").exists()
 
 
@@ -67,9 +78,8 @@ def test_a_server_url_that_is_none_is_an_error_of_ours(url: str):
         check_server(url)
 
 
-@pytest.mark.parametrize("variables", [{"HOME": "/proc/nope"}, {"PREFECT_HOME": "/proc/nope"}])
-def test_a_home_that_cannot_be_written_does_not_matter_without_a_server(variables: dict[str, str], tmp_path: Path):
-    result = edit_dataset(tmp_path, "--pack", "nobody", **variables)
+def test_a_home_that_cannot_be_written_does_not_matter_without_a_server(tmp_path: Path):
+    result = edit_dataset(tmp_path, "--pack", "nobody", HOME="/proc/nope", PREFECT_HOME="/proc/nope")
     assert_one_line(result, "`pack` must be a built-in pack")
 
 
@@ -99,12 +109,12 @@ def test_a_prefect_home_that_cannot_be_written_is_said(monkeypatch: pytest.Monke
 
 
 def test_a_run_folder_that_cannot_be_written_is_said_before_any_work(tmp_path: Path):
-    assert_one_line(edit_dataset(tmp_path, "--run", "/proc/nope/run"), "/proc/nope/run", "rights")
+    assert_one_line(here(tmp_path, "--run", "/proc/nope/run"), "/proc/nope/run", "rights")
 
 
 def test_a_run_folder_that_is_a_file_is_said(tmp_path: Path):
     (tmp_path / "file").write_text("x")
-    assert_one_line(edit_dataset(tmp_path, "--run", str(tmp_path / "file" / "run")), "file/run")
+    assert_one_line(here(tmp_path, "--run", str(tmp_path / "file" / "run")), "file/run")
 
 
 def test_no_temporary_folder_is_said(monkeypatch: pytest.MonkeyPatch):
@@ -138,14 +148,12 @@ def test_a_full_disk_is_one_line_and_the_rerun_completes(tmp_path: Path, tiny_pa
         pytest.skip("no file system can be mounted here")
     try:
         run = ("--run", str(disk / "run"), "--pack", tiny_pack_uri, "--device", "cpu", "--num-latents", "200")
-        command = [sys.executable, "-m", "flows.cli", "sample-latents", *run]
-        shared = {"capture_output": True, "text": True, "timeout": 120, "cwd": ROOT, "check": False}
-        result = subprocess.run(command, **shared)
-        assert result.returncode == 2
+        result = CliRunner().invoke(build_app(), ["sample-latents", *run])
+        assert result.exit_code == 2, result.stderr
         assert "No space left" in result.stderr
         assert "Traceback" not in result.stderr
         subprocess.run(["mount", "-o", "remount,size=8m", str(disk)], check=True)
-        assert subprocess.run(command, **shared).returncode == 0
+        assert CliRunner().invoke(build_app(), ["sample-latents", *run]).exit_code == 0
     finally:
         subprocess.run(["umount", "-l", str(disk)], check=False)
 

@@ -91,10 +91,9 @@ class Counting:
         patch.setattr(module, "run_shard", counted)
 
 
-@pytest.mark.parametrize("workers", [1, 2])
 @pytest.mark.parametrize(
-    ("module", "stage"),
-    [(latents, "latents"), (edited_latents, "edited_latents"), (dataset, "dataset"), (scores, "scores")],
+    ("module", "stage", "workers"),
+    [(latents, "latents", 2), (edited_latents, "edited_latents", 1), (dataset, "dataset", 2), (scores, "scores", 1)],
 )
 def test_the_others_go_on_and_the_rerun_does_only_the_failed_one(
     complete_pack_uri: str, tmp_path: Path, whole: dict[str, bytes], module: Any, stage: str, workers: int
