@@ -16,6 +16,7 @@ import pytest
 import yaml
 
 import flows.runners
+from flows.cli import load_commands
 from flows.deployments import PrefectEngine
 from flows.engine import Local
 from flows.jobs import Job, Work
@@ -29,6 +30,13 @@ from tests.conftest import PROMPT_ROWS
 ROOT = Path(__file__).parents[2]
 WHERE = {"runner": "local", "runner_address": None, "workers": 1, "device": "cpu"}
 BROKEN = Job(run="nowhere", pack="peeps", device="cpu", options={"broken": 3})
+SETTINGS: dict[str, Any] = {
+    "templates": "none",
+    "device": "cpu",
+    "num_latents": 4,
+    "latents_per_shard": 1,
+    "images_per_shard": 8,
+}
 CLUSTERS = [
     pytest.param(
         name,
@@ -133,8 +141,8 @@ def run_here(complete_pack_uri: str, tmp_path_factory: pytest.TempPathFactory) -
 
 
 def edit_dataset(made: SimpleNamespace, runner: str, *, workers: int) -> None:
-    arguments = ("--prompts", "prompts.yaml", "--pack", made.pack, "--templates", "none", "--device", "cpu")
-    shards = ("--num-latents", "4", "--latents-per-shard", "1", "--images-per-shard", "8")
+    arguments = ("--prompts", "prompts.yaml", "--pack", made.pack)
+    shards = [word for name, value in SETTINGS.items() for word in ("--" + name.replace("_", "-"), str(value))]
     where = ("--run", runner, "--runner", runner, "--workers", str(workers))
     result = subprocess.run(
         [sys.executable, "-m", "flows.cli", "edit-dataset", *arguments, *shards, *where],
@@ -153,13 +161,37 @@ def files(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
-@pytest.mark.parametrize("runner", CLUSTERS)
-def test_edit_dataset_on_two_workers_gives_the_bytes_of_one_process(run_here: SimpleNamespace, runner: str):
-    edit_dataset(run_here, runner, workers=2)
-    here, there = files(run_here.folder / "local"), files(run_here.folder / runner)
+def same_bytes(made: SimpleNamespace, runner: str) -> None:
+    here, there = files(made.folder / "local"), files(made.folder / runner)
     assert list(here) == list(there)
     assert [path for path in here if here[path] != there[path]] == []
     assert any(path.startswith("dataset/") for path in here)
+
+
+@pytest.mark.parametrize("runner", CLUSTERS[:1])
+def test_the_command_on_two_workers_of_its_own_gives_the_bytes_of_one_process(run_here: SimpleNamespace, runner: str):
+    edit_dataset(run_here, runner, workers=2)
+    same_bytes(run_here, runner)
+
+
+@pytest.mark.parametrize("cluster", CLUSTERS[1:], indirect=True)
+def test_edit_dataset_on_a_cluster_that_is_open_gives_the_bytes_of_one_process(
+    run_here: SimpleNamespace, cluster: Cluster
+):
+    name = cluster.runner.name
+    token = CLUSTER.set(cluster)
+    try:
+        load_commands()["edit-dataset"](
+            str(run_here.folder / "prompts.yaml"),
+            run=str(run_here.folder / name),
+            pack=run_here.pack,
+            runner=name,
+            workers=2,
+            **SETTINGS,
+        )
+    finally:
+        CLUSTER.reset(token)
+    same_bytes(run_here, name)
 
 
 def refused(error: type[Exception], match: str, **values: Any) -> None:
