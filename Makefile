@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUN ?= output/demo
 
-.PHONY: help demo test install check lint bench bench-gpu clean
+.PHONY: help demo test test-slow install check lint bench bench-gpu clean
 
 help: ## what each target does
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -12,8 +12,11 @@ help: ## what each target does
 demo: $(VENV)/.installed ## edit 16 faces with 13 prompts on the embedded pack
 	$(BIN)/styleclip edit-dataset --prompts examples/prompts.csv --run $(RUN) --num-latents 16
 
-test: $(VENV)/.installed-test ## the whole test suite
+test: $(VENV)/.installed-test ## the test suite
 	$(BIN)/python -m pytest
+
+test-slow: $(VENV)/.installed-test ## the tests that take minutes: processes of Prefect killed, C++ compiled
+	$(BIN)/python -m pytest -m slow
 
 install: $(VENV)/.installed-test ## .venv with everything
 
