@@ -72,6 +72,18 @@ def test_a_dead_prefect_server_is_said_at_once(tmp_path: Path):
     assert_one_line(result, "PREFECT_API_URL", "http://127.0.0.1:9/api", "unset")
 
 
+def test_a_run_whose_server_is_dead_completes_without_it(
+    tiny_pack_uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    run = ("--run", str(tmp_path / "run"), "--pack", tiny_pack_uri, "--device", "cpu", "--num-latents", "2")
+    monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:9/api")
+    assert_one_line(CliRunner().invoke(build_app(), ["sample-latents", *run]), "PREFECT_API_URL")
+    assert not (tmp_path / "run").exists()
+    monkeypatch.delenv("PREFECT_API_URL")
+    assert CliRunner().invoke(build_app(), ["sample-latents", *run]).exit_code == 0
+    assert (tmp_path / "run" / "_latents.json").exists()
+
+
 @pytest.mark.parametrize("url", ["nonsense", "http://", "ftp://127.0.0.1/x"])
 def test_a_server_url_that_is_none_is_an_error_of_ours(url: str):
     with pytest.raises(PipelineError, match="the Prefect server in PREFECT_API_URL must answer"):

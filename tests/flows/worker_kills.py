@@ -29,6 +29,7 @@ class OnWorker:
         parameters: of the runs, but for their folder.
         seed: of the choice of victims.
         victims: of which one is killed.
+        away: seconds for which a killed server is away at most.
     """
 
     def __init__(
@@ -38,9 +39,10 @@ class OnWorker:
         *,
         seed: int = 0,
         victims: tuple[str, ...] = VICTIMS,
+        away: float = 3.0,
     ) -> None:
         self.prefect, self.parameters, self.victims = prefect, parameters, victims
-        self.generator = random.Random(seed)
+        self.generator, self.away = random.Random(seed), away
         self.worker = prefect.start_worker()
         self.orphans: list[psutil.Process] = []
         self.killed: Counter[str] = Counter()
@@ -50,7 +52,7 @@ class OnWorker:
         """See ``tests.flows.kills.Runs``."""
         identity = self.begin(run)
         start = time.monotonic()
-        state = until(lambda: self._final(identity), f"{run} to end")
+        state = until(lambda: self.final(identity), f"{run} to end")
         if state["type"] != "COMPLETED":
             raise RuntimeError(f"a run in {run} ended as {state['name']}: {state['message']}")
         return time.monotonic() - start
@@ -60,7 +62,7 @@ class OnWorker:
         identity = self.begin(run)
         time.sleep(after)
         working = [process for process in descendants(self.worker) if process.is_running()]
-        if self._final(identity) is not None:
+        if self.final(identity) is not None:
             return False
         victim = self.generator.choice(self.victims)
         self.killed[victim] += 1
@@ -68,7 +70,7 @@ class OnWorker:
             kill(self.worker)
         if victim == "server":
             self.prefect.kill_server()
-            time.sleep(self.generator.uniform(0, 3))
+            time.sleep(self.generator.uniform(0, self.away))
             self.prefect.start_server()
         if "run" in victim:
             for process in working:
@@ -99,7 +101,7 @@ class OnWorker:
 
     def _at_work(self, run: Path, identity: str) -> bool:
         """Whether it holds the folder; a dead run's lease, which is still there, does not count."""
-        if self._final(identity) is not None:
+        if self.final(identity) is not None:
             return True
         try:
             holder = json.loads((run / LEASE_FILE).read_bytes())["pid"]
@@ -107,7 +109,8 @@ class OnWorker:
             return False
         return holder in {process.pid for process in descendants(self.worker)}
 
-    def _final(self, identity: str) -> dict[str, Any] | None:
+    def final(self, identity: str) -> dict[str, Any] | None:
+        """What the server says of a run that has ended; None of one that has not."""
         state = self.state(identity)
         return state if state["type"] in FINAL else None
 
