@@ -2,7 +2,8 @@
 
 ``python -m tests.flows.kills --kills 100`` says how often a run was killed, and whether every finished folder was equal
 to that of a run nobody killed, byte for byte. ``--worker`` does the same to runs of a Prefect server on loopback and
-kills the run's process, the worker, both, or the server.
+kills the run's process, the worker, both, or the server. With ``--photos 60`` the runs are ``invert-images`` of so many
+files, one in ten broken.
 """
 
 import argparse
@@ -17,11 +18,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
+from unittest import mock
 
 import pandas as pd
 
 from storage import Store, lease
 from tests.conftest import PROMPT_ROWS, write_tiny_pack
+from tests.pipeline.inversion.pictures import saved, smooth_picture
 
 SHARES = (0.02, 0.98)  # of the time that a run still needs, between which it is killed
 LEAST = 0.2  # of an undisturbed run's time, which a rerun takes though little is left to do
@@ -125,6 +128,8 @@ def storm(
     per_run: int,
     seed: int = 0,
     said: Callable[[str], None] = lambda line: None,
+    rows: tuple[str, str] = ("dataset", "image_id"),
+    last: str = "_report.json",
 ) -> Tally:
     """Kill runs at random moments until there were ``kills``, each run ``per_run`` times before it may end.
 
@@ -135,13 +140,16 @@ def storm(
         per_run: kills of one run.
         seed: of the moments.
         said: is told how far it is, after each run.
+        rows: the table whose rows are counted, and the column that names them.
+        last: the file that a run writes last.
     Raises:
         RuntimeError: if a run fails by itself.
     """
     generator, tally = random.Random(seed), Tally()
     usual = runs.finish(folder / "undisturbed")
     expected = contents(folder / "undisturbed")
-    ids = pd.read_parquet(folder / "undisturbed" / "dataset").image_id
+    table, column = rows
+    ids = pd.read_parquet(folder / "undisturbed" / table)[column]
     said(f"an undisturbed run takes {usual:.1f} s and has {len(expected)} files, {len(ids)} rows")
     while tally.kills < kills:
         run = folder / f"run-{tally.runs:03d}"
@@ -153,13 +161,13 @@ def storm(
             needed = max(
                 needed - after, LEAST * usual
             )  # what was made is kept, and the next moment falls into the rest
-            left -= 1 if killed or (run / "_report.json").exists() else 0
+            left -= 1 if killed or (run / last).exists() else 0
         runs.finish(run)
         found = contents(run)
         tally.different += [
             f"{run.name}/{path}" for path in expected.keys() | found.keys() if expected.get(path) != found.get(path)
         ]
-        there = pd.read_parquet(run / "dataset").image_id
+        there = pd.read_parquet(run / table)[column]
         tally.lost += len(set(ids) - set(there))
         tally.doubled += int(there.duplicated().sum())
         tally.runs += 1
@@ -182,6 +190,38 @@ def edit_tiny(pack: str, folder: Path) -> dict[str, Any]:
 
     with lease(Store(folder), what="edit-dataset"):
         return edit_dataset(PROMPT_ROWS, run=str(folder), pack=pack, **SETTINGS)
+
+
+def fill_with_photos(folder: Path, count: int) -> None:
+    """Files of which one in ten is broken."""
+    folder.mkdir()
+    for i in range(count):
+        data = saved(smooth_picture(40 + i, 40), "PNG")
+        (folder / f"photo {i}.png").write_bytes(data[:50] if i % 10 == 9 else data)
+
+
+def invert_photos(pack: str, photos: Path, folder: Path) -> dict[str, Any]:
+    """``invert-images`` in shards of four, with a clock that stands still: the seconds of a photo are in its row."""
+    from flows.invert_images import invert_images
+
+    settings = {"latents_per_shard": 4, "refine": 4, "pivotal_tuning": 2}
+    with (
+        lease(Store(folder), what="invert-images"),
+        mock.patch("pipeline.stages.inverted_latents.perf_counter", return_value=0.0),
+    ):
+        return invert_images(images=str(photos), run=str(folder), pack=pack, device="cpu", **settings)
+
+
+@contextmanager
+def forked_photos(pack: str, photos: Path) -> Iterator[Runs]:
+    """Runs of ``invert-images`` in processes of their own."""
+    import torch
+
+    import flows.invert_images
+
+    torch.set_num_threads(1)
+    assert flows.invert_images
+    yield Forked(lambda run: invert_photos(pack, photos, run))
 
 
 @contextmanager
@@ -221,12 +261,20 @@ def main() -> None:
     parser.add_argument("--per-run", type=int, default=4)
     parser.add_argument("--worker", action="store_true", help="kill runs, workers and servers of Prefect")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--photos", type=int, default=0, help="invert so many photos instead of editing")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         pack = str(write_tiny_pack(folder / "tiny"))
-        with (on_worker if given.worker else forked)(pack, folder) as runs:
-            tally = storm(runs, folder, kills=given.kills, per_run=given.per_run, seed=given.seed, said=say)
+        settings: dict[str, Any] = {"kills": given.kills, "per_run": given.per_run, "seed": given.seed, "said": say}
+        if given.photos:
+            fill_with_photos(folder / "photos", given.photos)
+            settings |= {"rows": ("inverted_images", "relative_path"), "last": "_latents.json"}
+            way = forked_photos(pack, folder / "photos")
+        else:
+            way = (on_worker if given.worker else forked)(pack, folder)
+        with way as runs:
+            tally = storm(runs, folder, **settings)
     for path in tally.different[:20]:
         say(f"  {path}")
     sys.exit(bool(tally.different or tally.lost or tally.doubled))
