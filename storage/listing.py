@@ -18,6 +18,7 @@ from storage.manifest import SHARDS_FOLDER
 from storage.places import LOCAL_PROTOCOLS
 from storage.retries import call_again
 
+READ_AT_ONCE = 2**20  # bytes
 WILDCARD = re.compile(r"[*?\[]")
 
 
@@ -83,11 +84,21 @@ def read_file(uri: str, *, most: int) -> bytes:
 
         def read() -> bytes:
             size = filesystem.info(target).get("size")
-            if size is not None and size <= most:
-                return filesystem.cat_file(target)
-            return filesystem.cat_file(target, start=0, end=most + 1)
+            if size is None:  # a web server that does not say; it may not take ranges either
+                with filesystem.open(target, "rb") as file:
+                    return _read_some(file, most + 1)
+            return filesystem.cat_file(target, **({} if size <= most else {"start": 0, "end": most + 1}))
 
         return call_again(read, what=f"read {uri}")
+
+
+def _read_some(file: Any, count: int) -> bytes:
+    """The first bytes of a stream, which may give fewer at a time than asked for."""
+    parts = list[bytes]()
+    while count > 0 and (part := file.read(min(count, READ_AT_ONCE))):
+        parts.append(part)
+        count -= len(part)
+    return b"".join(parts)
 
 
 def join_uri(folder: str, path: str) -> str:

@@ -16,7 +16,7 @@ from typing import Any
 
 from pipeline.errors import PipelineError
 from pipeline.inversion.image_tables import TABLE_SUFFIXES, iter_table
-from storage import SortedRecords, iter_files, sample_name
+from storage import SortedRecords, has_credentials, iter_files, sample_name, without_secrets
 
 LONGEST_ID = 80  # characters
 MOST_BYTES = 120  # as a file's name spells them, so that with a prompt's id and a strength it stays below 255
@@ -32,7 +32,8 @@ class ImageReference:
 
     Attributes:
         latent_id: the name of its latent.
-        uri: where its bytes are; a table's URI where they stand in it; empty where a row names none.
+        uri: where its bytes are; a table's URI where they stand in it; empty where a row names none. May hold what
+            opens a signed address: for reading only, see ``shown_uri``.
         relative_path: its path below what was listed, or as its table spells it; empty where a row gives none.
         row: its row in the table that holds its bytes; None for a file.
         size: its bytes, if known.
@@ -104,6 +105,11 @@ class ImageListing:
         return found.hexdigest()
 
 
+def shown_uri(uri: str) -> str:
+    """A URI as it may stand in datasets: without a password or the signature of a signed address."""
+    return without_secrets(uri) if has_credentials(uri) else uri
+
+
 def safe_name(path: str) -> str:
     """A path as a name for files: no suffix, letters and digits of any script kept, the rest made dashes.
 
@@ -146,13 +152,14 @@ def _from_tables(images: str, column: str | None) -> Iterator[tuple[str, ...]]:
     with SortedRecords((found.path, found.uri, found.version) for found in iter_files(images)) as tables:
         for number, (_, uri, version) in enumerate(tables):
             for row in iter_table(uri, column):
-                name = safe_name(row.path) if row.path else f"row-{row.number:08d}"
+                path = row.path if row.embedded else shown_uri(row.path)
+                name = safe_name(path) if path else f"row-{row.number:08d}"
                 order = f"{number:08d}-{row.number:012d}"
                 where = str(row.number) if row.embedded else ""
                 labels = json.dumps(row.labels)
                 place = uri if row.embedded else row.uri
                 # what stands beside a table may change without it; what stands in it may not
-                yield name.casefold(), order, name, place, row.path, where, SIZE_UNKNOWN, version, labels
+                yield name.casefold(), order, name, place, path, where, SIZE_UNKNOWN, version, labels
 
 
 def _with_ids(by_name: SortedRecords) -> Iterator[tuple[str, ...]]:

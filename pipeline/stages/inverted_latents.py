@@ -27,7 +27,7 @@ from pipeline.inversion.reading import Read, read_images
 from pipeline.inversion.reconstruction import Reconstruction, reconstruct
 from pipeline.inversion.refine import Refined, RefineWeights, refine
 from pipeline.inversion.sheet import SheetRow, cell_size, draw_inversion_sheet, thumbnail
-from pipeline.inversion.sources import ImageReference
+from pipeline.inversion.sources import ImageReference, shown_uri
 from pipeline.machine.cores import map_on_cores
 from pipeline.machine.plans import synthesis_plan
 from pipeline.models.generator_delta import GeneratorDelta, delta_bytes, tuned_generator
@@ -327,7 +327,7 @@ def _latents(entries: list[_Entry], rows: list[dict[str, Any]], shape: tuple[int
             "latent_id": [row["latent_id"] for row in rows],
             "source": ["image"] * n,
             "seed": [None] * n,
-            "source_uri": [entry.reference.uri for entry in entries],
+            "source_uri": [shown_uri(entry.reference.uri) for entry in entries],
             "psi": [None] * n,
             "w_plus": pa.FixedSizeListArray.from_arrays(values, w_plus.shape[1], mask=pa.array(failed)),
             "inversion_error": [None if bad else row["inversion_error"] for bad, row in zip(failed, rows, strict=True)],

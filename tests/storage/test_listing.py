@@ -1,4 +1,7 @@
+import contextlib
+import http.server
 import os
+import threading
 import tracemalloc
 from pathlib import Path
 
@@ -105,6 +108,34 @@ def test_read_file_stops_after_the_most(store: Store):
     fill(store)
     assert read_file(f"{store.uri}/a/b.png", most=1) == b"34"
     assert read_file(f"{store.uri}/a/b.png", most=3) == b"345"
+
+
+class EndlessServer(http.server.BaseHTTPRequestHandler):
+    """A web server that says nothing of the length and takes no ranges."""
+
+    sent = 0
+
+    def do_HEAD(self) -> None:
+        self.send_error(405)
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+        with contextlib.suppress(OSError):
+            for _ in range(1_024):
+                self.wfile.write(bytes(65_536))
+                type(self).sent += 65_536
+
+    def log_message(self, *_: object) -> None: ...
+
+
+def test_read_file_from_a_server_without_end_stops_after_the_most():
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), EndlessServer) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        found = read_file(f"http://127.0.0.1:{server.server_port}/x.png", most=3_000_000)
+        server.shutdown()
+    assert len(found) == 3_000_001
+    assert EndlessServer.sent < 20_000_000  # what is in the buffers on the way comes on top
 
 
 def test_read_file_of_a_folder_is_refused(tmp_path: Path):

@@ -14,7 +14,7 @@ from botocore.exceptions import NoCredentialsError
 from pipeline.errors import PipelineError
 from pipeline.inversion.intake import RejectedImageError
 from pipeline.inversion.reading import GIVEN_UP_AFTER, read_images
-from pipeline.inversion.sources import ImageReference, list_images, safe_name
+from pipeline.inversion.sources import ImageReference, list_images, safe_name, shown_uri
 from storage import IMAGE_TYPE, MissingError, Store, sample_name
 
 
@@ -280,6 +280,16 @@ def test_read_images_finds_a_file_by_its_percent_encoded_uri(tmp_path: Path):
     (tmp_path / "list.csv").write_text("\n".join(["uri", *uris]))
     found = [data for _, data in read_images(listed(str(tmp_path / "list.csv")), column=None, most_bytes=99)]
     assert found == [b"a b.png", b"a b.png", b"c%20d.png"]
+
+
+def test_list_images_shows_no_secret_of_a_signed_address(tmp_path: Path):
+    signed = ["https://a.example/x.png?X-Amz-Signature=c0ffee", "https://ann:hunter2@b.example/y.png"]
+    (tmp_path / "list.csv").write_text("\n".join(["url,mood", *(f"{uri},glad" for uri in signed)]))
+    found = listed(str(tmp_path / "list.csv"))
+    assert [row.uri for row in found] == signed  # to read them
+    for row in found:
+        for text in (row.relative_path, row.latent_id, shown_uri(row.uri)):
+            assert not any(secret in text for secret in ("c0ffee", "hunter2", "ann"))
 
 
 class StubbornStore(fsspec.AbstractFileSystem):
