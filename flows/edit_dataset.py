@@ -57,13 +57,19 @@ PHOTOS = replace(
 )
 
 
+OF_PHOTOS = (  # the weights of refinement and tuning are options of invert-images alone
+    *("image_column", "align", "landmarks_model", "background", "min_side", "max_pixels", "max_bytes", "start"),
+    *("encoder_steps", "refine", "pivotal_tuning", "min_quality", "below_quality", "keep_exif"),
+)
+
+
 @command(
     "The whole chain: prompts and seeds or photos to a scored dataset of edited images.",
     PROMPTS,
     RUN,
     *RUN_ON,
     PHOTOS,
-    settings_of(InvertedLatentsConfig, only=["image_column", "align", "refine", "pivotal_tuning", "min_quality"]),
+    settings_of(InvertedLatentsConfig, only=OF_PHOTOS),
     LATENTS,
     settings_of(LatentsConfig, only=["num_latents", "first_seed", "psi"]),
     STRENGTHS,
