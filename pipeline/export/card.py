@@ -8,13 +8,15 @@ from typing import Any
 
 import yaml
 
-from pipeline.config import ExportedDatasetConfig
+from pipeline.config import ExportedDatasetConfig, InvertedLatentsConfig
 from pipeline.export.columns import ExportColumn
 from pipeline.export.counts import Counts
 from pipeline.export.formats import data_files, image_columns, loaded_columns
 from pipeline.export.rows import REJECTED
 from pipeline.export.splits import SPLITS
 
+PHOTOS = "PHOTOS"  # where they are is nobody's business who reads the card
+SHARDING = ("shard_size",)
 SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 HOW_TO_LOAD = {
     "parquet": """    from datasets import load_dataset
@@ -125,10 +127,27 @@ def _made(config: ExportedDatasetConfig, counts: Counts, origin: Origin) -> str:
         f"Images of a generator ({origin.pack['domain']}), edited by text: {counts.latents:,} faces, "
         f"{len(counts.prompts)} prompts, methods {', '.join(methods)}; {kinds}. Rows: {rows}. "
         f"Images are {config.image_format.upper()}{lossy}.\n\n"
-        f"Every image is synthetic. Splits are by face (and by photo, where the faces come from photos), never by "
+        f"{_drawn(origin)} Splits are by face (and by photo, where the faces come from photos), never by "
         f"image: no face is in two of them. `pair_id` links an original and all its edits.\n\n"
         f"Pack: {origin.pack['name']} version {origin.pack['version']}. Licence: {origin.pack['licence']}"
     )
+
+
+def _drawn(origin: Origin) -> str:
+    if _photo_settings(origin) is None:
+        return "Every image is synthetic."
+    return (
+        "Every image was drawn by the generator; the faces are reconstructions of photos, and can show who is on them."
+    )
+
+
+def _photo_settings(origin: Origin) -> dict[str, Any] | None:
+    """How the photos were inverted, where that is not the default; None for a run without photos."""
+    found = origin.receipts.get("latents", {}).get("config", {})
+    fields = InvertedLatentsConfig.model_fields
+    if not found.keys() >= {"align", "refine"}:  # of no other kind of latents
+        return None
+    return {n: v for n, v in found.items() if n in fields and n not in SHARDING and v != fields[n].default}
 
 
 def _how_to_load(config: ExportedDatasetConfig, counts: Counts) -> str:
@@ -219,7 +238,7 @@ def _again(config: ExportedDatasetConfig, origin: Origin) -> str:
     digests = "\n".join(f"| {stage} | {of['config_hash'][:16]} |" for stage, of in origin.receipts.items())
     settings = json.dumps({stage: of["config"] for stage, of in origin.receipts.items()}, indent=1, sort_keys=True)
     return (
-        "With `prompts.csv` of this folder:\n\n"
+        f"With `prompts.csv` of this folder{'' if _photo_settings(origin) is None else ' and the photos'}:\n\n"
         + "\n".join(f"    {command}" for command in commands)
         + f"\n\n| version of | |\n|---|---|\n{versions}\n\n| hash of | |\n|---|---|\n"
         + f"| pack | {origin.pack['digest'][:16]} |\n{digests}\n\nSettings of every stage:\n\n```json\n{settings}\n```"
@@ -230,6 +249,8 @@ def _edit_command(origin: Origin) -> str:
     latents = origin.receipts.get("latents", {}).get("config", {})
     options = [("prompts", "prompts.csv"), ("run", origin.run), ("pack", origin.pack["uri"])]
     options += [(name, latents[name]) for name in ("num_latents", "first_seed", "psi") if name in latents]
+    photos = _photo_settings(origin)
+    options += [] if photos is None else [("images", PHOTOS), *photos.items()]
     templates = origin.receipts.get("scores", {}).get("config", {}).get("templates")
     options += [("templates", templates)] if templates else []
     return _command("edit-dataset", options)

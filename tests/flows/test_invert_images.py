@@ -137,7 +137,8 @@ def test_labels_of_photos_leave_with_edits_as_columns_unless_they_are_to_stay(co
     Store(str(tmp_path)).write_bytes("in/x.png", saved(smooth_picture(48, 48), "PNG"))
     table = tmp_path / "people.csv"
     table.write_text("file,person,prompt\nin/a b/IMG 1.png,Zo\u00eb,first\nin/x.png,,second\n", encoding="utf-8")
-    edit_dataset(PROMPT_ROWS, images=str(table), run=str(tmp_path / "run"), templates="none", **where)
+    settings = {"images": str(table), "image_column": "file", "background": "gray", "templates": "none"}
+    edit_dataset(PROMPT_ROWS, run=str(tmp_path / "run"), **settings, **where)
     shares = {"validation_share": 0, "test_share": 0}
     for kind, read in (("parquet", "data/train-00000-of-00001.parquet"), ("csv", "train.csv")):
         to = tmp_path / kind
@@ -149,6 +150,11 @@ def test_labels_of_photos_leave_with_edits_as_columns_unless_they_are_to_stay(co
             ["in/x.png", None, "second"],
         ]
         assert set(found.prompt) == {"hat", "Red Hair"}
+    card = (tmp_path / "csv/README.md").read_text(encoding="utf-8")
+    assert "reconstructions of photos" in card
+    assert "synthetic." not in card
+    assert all(option in card for option in ("--images PHOTOS", "--image-column file", "--background gray"))
+    assert str(table) not in card
     bare = tmp_path / "bare"
     export_dataset(run=str(tmp_path / "run"), to=str(bare), photo_columns=False, **shares, **where)
     columns = pq.read_schema(bare / "data/train-00000-of-00001.parquet").names
