@@ -20,7 +20,7 @@ from kernels.channel_relevance import (
 from kernels.direction_sums import DirectionSums
 from kernels.exclusive_channels import exclusive_channels
 from kernels.impl import Impl, check_impl
-from kernels.matching_pursuit import matching_pursuit
+from kernels.matching_pursuit import matching_pursuit, pursuit_contest
 from kernels.modulated_conv2d import modulated_conv2d, moved_modulated_conv2d
 from kernels.polyphase import polyphase_conv2d, polyphase_weight, upsampling_conv2d
 from kernels.probes import Probes, probe_rows
@@ -54,6 +54,7 @@ __all__ = [
     "polyphase_conv2d",
     "polyphase_weight",
     "probe_rows",
+    "pursuit_contest",
     "relevance",
     "resize_normalize",
     "select_channels",

@@ -47,6 +47,45 @@ def matching_pursuit(
     return run(directions, target, smallest_gain, max_chosen)
 
 
+def pursuit_contest(
+    directions: Float[Tensor, "c d"], target: Float[Tensor, "d"], *, smallest_gain: float, max_chosen: int = 32
+) -> Float[Tensor, "c"]:
+    """How near every channel comes to being chosen by ``matching_pursuit``, in [0, 1]; 1 for those that are.
+
+    At every step, products with what is left of the target, as shares of the largest one; of these the largest over
+    all steps. So the rivals of a second wish count as much as those of the first.
+
+    Args:
+        directions: unit vectors; zero for channels without effect.
+        target: the text direction.
+        smallest_gain: as in ``matching_pursuit``; a smaller one adds the rivals of what nearly was chosen.
+        max_chosen: steps at most.
+    """
+    closeness = directions.new_zeros(len(directions))
+    free = directions.norm(dim=1) > ZERO_NORM
+    chosen: list[int] = []
+    left, first = target, None
+    while len(chosen) < max_chosen and bool(free.any()):
+        products = torch.where(free, (directions @ left).abs(), 0.0)
+        best = int(products.argmax())
+        tried = [*chosen, best]
+        basis = torch.linalg.qr(directions[tried].double().T).Q
+        if (
+            not float(products[best]) > ZERO_NORM
+            or float((basis[:, -1] @ directions[best].double()).abs()) < SMALLEST_REST
+        ):
+            break
+        rest = (target.double() - basis @ (basis.T @ target.double())).to(target)
+        gain = float(left.square().sum() - rest.square().sum())
+        first = gain if first is None else first
+        if gain < smallest_gain * first:
+            break
+        closeness = torch.maximum(closeness, products / products[best])
+        chosen, left = tried, rest
+        free[best] = False
+    return closeness
+
+
 def _pursue(
     directions: Float[Tensor, "c d"], target: Float[Tensor, "d"], smallest_gain: float, limit: int
 ) -> Float[Tensor, "c"]:

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from kernels import matching_pursuit, unit_vectors
+from kernels import matching_pursuit, pursuit_contest, unit_vectors
 from kernels.impl import Impl
 from tests.tolerances import FLOAT64_FORMULA
 
@@ -93,3 +93,30 @@ def test_what_cannot_be_pursued_is_refused() -> None:
         matching_pursuit(directions[:2], directions[3], smallest_gain=0.1)
     with pytest.raises(ValueError, match="got 0"):
         matching_pursuit(directions, directions[0], smallest_gain=0.0)
+
+
+@given(seed=st.integers(0, 10_000), gain=st.sampled_from([0.01, 0.1, 0.5]))
+@settings(max_examples=40, deadline=None)
+def test_contest_is_won_by_those_that_are_chosen_and_no_others(seed: int, gain: float) -> None:
+    directions, target = atoms(30, 12, seed), atoms(1, 12, seed + 1)[0]
+    chosen = matching_pursuit(directions, target, smallest_gain=gain, max_chosen=8) != 0
+    closeness = pursuit_contest(directions, target, smallest_gain=gain, max_chosen=8)
+    assert torch.equal(closeness == 1.0, chosen)
+    assert float(closeness.min()) >= 0.0
+    assert float(closeness.max()) == 1.0
+
+
+def test_contest_counts_rivals_at_the_step_they_lose_by_the_least() -> None:
+    axes = torch.eye(4, dtype=torch.float64)
+    rival = 0.8 * axes[1] + 0.6 * axes[3]  # of the second wish
+    dead = torch.zeros(4, dtype=torch.float64)
+    directions = torch.stack([axes[0], axes[1], rival, axes[2], dead])
+    target = unit_vectors((1.0 * axes[0] + 0.5 * axes[1])[None])[0]
+    closeness = pursuit_contest(directions, target, smallest_gain=0.05)
+    expected = torch.tensor([1.0, 1.0, 0.8, 0.0, 0.0], dtype=torch.float64)
+    torch.testing.assert_close(closeness, expected, **FLOAT64_FORMULA)
+
+
+def test_contest_of_what_has_nothing_in_common_is_zero() -> None:
+    axes = torch.eye(3)
+    assert not pursuit_contest(axes[:2], axes[2], smallest_gain=0.1).any()
