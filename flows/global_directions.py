@@ -144,7 +144,7 @@ def _screen(request: Request, config: StyleDirectionsConfig, prompts: "list[Prom
         mode="gradient" if request["mode"] == "gradient" else "screened",
         num_channels=config.num_channels,
         templates=config.templates,
-        rule="effect" if config.rule == "pursuit" else config.rule,
+        rule=config.rule,
         by_control=config.rule == "pursuit",
     )
     job = request.job(screening, prompts=prompts)

@@ -15,7 +15,6 @@ from pipeline.config.settings import (
     RenderBatch,
     RenderPrecision,
     Rounding,
-    Rule,
     SelectionRule,
     StageConfig,
     Step,
@@ -117,7 +116,7 @@ class ScreeningConfig(StageConfig):
         description="Rounds of screening at most: one image for many candidates, then more for fewer.",
         json_schema_extra=parameter("screening_rounds"),
     )
-    rule: Rule = Field(
+    rule: SelectionRule = Field(
         default="effect",
         description="Score by which the rounds decide who gets more images; see style directions.",
         json_schema_extra=NOT_A_PARAMETER,
@@ -131,7 +130,7 @@ class ScreeningConfig(StageConfig):
         default=None,
         ge=1,
         description="Renders that screening may spend on a prompt on average. By default a hundredth of what the exact "
-        "table costs.",
+        "table costs, and another one for the whole list: a prompt alone has two.",
     )
     first_seed: Annotated[FirstSeed, Field(json_schema_extra=parameter("screening_first_seed"))] = 2_000_000
     psi: Annotated[Psi, Field(json_schema_extra=parameter("screening_psi"))] = 0.7

@@ -1,6 +1,6 @@
 """Which channels to measure for a prompt, and with how many images: the decisions of the screened mode.
 
-Slopes (``pipeline.directions.slopes``) say how far every channel reaches along the text; those that reach farthest are
+Slopes (``pipeline.directions.slopes``) say how well every channel is aligned with the text; the best aligned are
 measured with one +- 5 sigma difference each; round by round fewer of them, the best by the score that decides, get more
 images, and in the end only those whose place among the kept is still open. What has been measured for one prompt serves
 all later ones, because a channel's direction does not depend on the prompt.
@@ -15,10 +15,13 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from kernels import ChannelDirection, DirectionSums, unit_vectors
-from pipeline.config import Rule
+from kernels import ChannelDirection, DirectionSums, pursuit_contest, unit_vectors
+from pipeline.config import SelectionRule
 from pipeline.directions.score import EFFECT_POWER, channel_score
 from pipeline.directions.slopes import Slopes
+
+CONTEST_GAIN = 0.03  # half of what pursuit asks of its last channel: what nearly was chosen has rivals too
+CONTEST_STEPS = 8  # more wishes than prompts have
 
 
 class Round(NamedTuple):
@@ -37,33 +40,42 @@ class Round(NamedTuple):
 
 @dataclass(frozen=True)
 class ScreeningRule:
-    """How much is measured; the defaults are those of ``benchmarks/screening_study.py``.
+    """How much is measured; the studies are in ``docs/decisions/screened-directions.md``.
 
     Attributes:
         num_images: N, images a channel is measured in at most; a channel that has all of them forgets its slope.
         slope_reach: a slope foretells the effect of +- 5 sigma as a move by so many sigma; real ones saturate.
         slope_weight: the mean slope counts as this many measured images, less the more are measured.
-        rounds: who is measured when; further rounds repeat the last. The first three and the images of the slopes come
-            to 124 renders for a prompt that keeps 4 channels.
+        rounds: who is measured when; further rounds repeat the last. The first four and the images of the slopes come
+            to 240 renders for a prompt that keeps 4 channels.
         spread: standard deviation across images of a unit difference along a text direction.
         open_within: a place is open while score and the edge differ by less than this many standard errors.
-        score: what decides; see ``channel_score``.
+        score: what decides; see ``channel_score``. For ``pursuit`` it is ``pursuit_contest``.
+        min_images: measured in fewer, a channel is left out of the table, unless all are.
     """
 
     num_images: int = 24
     slope_reach: float = 2.0
     slope_weight: float = 2.0
     rounds: tuple[Round, ...] = (
-        Round(7, 1, False),
-        Round(3, 2, False),
+        Round(12, 1, False),
+        Round(4, 2, False),
         Round(2, 4, False),
-        Round(2, 8, True),
+        Round(1.25, 10, False),
         Round(2, 14, True),
         Round(2, 24, True),
     )
     spread: float = 0.13
     open_within: float = 2.0
-    score: Rule = "effect"
+    score: SelectionRule = "effect"
+    min_images: int = 1
+
+    @classmethod
+    def deciding_by(cls, score: SelectionRule, num_images: int) -> "ScreeningRule":
+        """The rule for a score; pursuit fits all directions at once, so that what is badly known spoils the others."""
+        if score == "pursuit":
+            return cls(num_images=num_images, score=score, slope_weight=1.0, min_images=2)
+        return cls(num_images=num_images, score=score)
 
     def round(self, number: int) -> Round:
         """What round ``number`` does, from 0."""
@@ -101,6 +113,13 @@ def measured_effects(slopes: DirectionSums, sums: DirectionSums, rule: Screening
     return ((measured + foretold) / (sums.seen + weight).clamp_min(1e-9)[:, None]).float()
 
 
+def known_channels(sums: DirectionSums, rule: ScreeningRule) -> Bool[Tensor, "c"]:
+    """Channels with a difference that were measured in ``min_images``; in fewer, if none was in so many."""
+    measured = sums.count > 0
+    enough = measured & (sums.seen >= rule.min_images)
+    return enough if bool(enough.any()) else measured
+
+
 def still_open(
     score: Float[Tensor, "k"], error: Float[Tensor, "k"], *, num_kept: int, within: float
 ) -> Bool[Tensor, "k"]:
@@ -134,12 +153,12 @@ def plan_round(
 ) -> Int[Tensor, "k"]:
     """Rows of the channels that get more images in a round, in rising order.
 
-    Every prompt has a list, best first: in the first round the channels of the farthest reach, ``mean |<slope,
-    text>|``; later the measured ones of the largest score. Where all lists together cost more than there is room for,
+    Every prompt has a list, best first: in the first round the best aligned channels, ``mean |cos(slope, text)|``;
+    later the measured ones of the largest score. Where all lists together cost more than there is room for,
     the first of every list go before the second of any.
 
     Args:
-        slopes: of all editable channels, with the reach along every text.
+        slopes: of all editable channels, and how they are aligned with every text.
         sums: measured so far; ``seen`` says with how many images.
         text_directions: one unit vector per prompt; prompts are looked at one at a time.
         num_kept: channels each prompt keeps.
@@ -152,13 +171,7 @@ def plan_round(
     effects = measured_effects(slopes.sums, sums, rule)
     turn = torch.full((len(sums.seen),), torch.inf)
     for prompt, (text, kept) in enumerate(zip(text_directions, num_kept, strict=True)):
-        if number == 0:
-            score = slopes.reach[:, prompt].double()
-        else:
-            score = channel_score(
-                found.direction, text, rule=rule.score, agreement=found.agreement, effect=effects
-            ).abs()
-            score = torch.where(sums.seen > 0, score, torch.zeros_like(score))
+        score = slopes.aligned[:, prompt].double() if number == 0 else _score(found, effects, sums, text, rule)
         best = score.topk(min(round(this.per_kept * kept), int((score > 0).sum())))
         due = sums.seen[best.indices] < this.images
         if this.only_open:
@@ -171,6 +184,18 @@ def plan_round(
     return ordered[cost <= room].sort().values
 
 
+def _score(
+    found: ChannelDirection, effects: Tensor, sums: DirectionSums, text: Tensor, rule: ScreeningRule
+) -> Float[Tensor, "c"]:
+    """What decides who gets more images; 0 for what has none."""
+    measured = (sums.seen > 0)[:, None]
+    if rule.score == "pursuit":
+        atoms = torch.where(measured, found.direction, 0.0)
+        return pursuit_contest(atoms, text, smallest_gain=CONTEST_GAIN, max_chosen=CONTEST_STEPS)
+    score = channel_score(found.direction, text, rule=rule.score, agreement=found.agreement, effect=effects).abs()
+    return torch.where(measured[:, 0], score, 0.0)
+
+
 def _standard_error(
     found: ChannelDirection,
     effects: Tensor,
@@ -179,8 +204,13 @@ def _standard_error(
     rows: Tensor,
     rule: ScreeningRule,
 ) -> Float[Tensor, "k"]:
-    """Of the score of some channels: ``spread / sqrt(k + w)``, scaled as the rule scales the mean relevance."""
+    """Of the score of some channels: ``spread / sqrt(k + w)``, scaled as the rule scales the mean relevance.
+
+    A contest's scores are shares of the winner's relevance; of the largest here, so the error is rather too small.
+    """
     error = rule.spread / (sums.seen[rows] + rule.slope_weight).sqrt()
     if rule.score != "agreement":
         error = error / found.agreement[rows].clamp_min(1e-3)
+    if rule.score == "pursuit":
+        return error / (found.direction[rows] @ text).abs().max().clamp_min(1e-3)
     return error * (effects[rows] @ text).abs() ** EFFECT_POWER if rule.score == "effect" else error

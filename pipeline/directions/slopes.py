@@ -30,16 +30,17 @@ class Slopes:
 
     Attributes:
         sums: of the derivatives.
-        reach: of ``|<derivative, text>|`` for every text, units of 2^-40. A channel that pulls some faces towards the
-            text and others away has a reach but a small mean; +- 5 sigma, which go past the turn, mostly have one sign.
+        aligned: of ``|cos(derivative, text)|`` for every text, units of 2^-40. A channel that pulls some faces towards
+            the text and others away counts in full; +- 5 sigma, which go past the turn, mostly have one sign. Lengths
+            do not count: what switches at a threshold has a short derivative everywhere before it.
     """
 
     sums: DirectionSums
-    reach: Int[Tensor, "c p"]
+    aligned: Int[Tensor, "c p"]
 
     def merge(self, other: "Slopes") -> "Slopes":
         """Sums over both sets of images; exact, associative and commutative."""
-        return Slopes(self.sums.merge(other.sums), self.reach + other.reach)
+        return Slopes(self.sums.merge(other.sums), self.aligned + other.aligned)
 
 
 def sum_slopes(
@@ -88,7 +89,7 @@ def sum_slopes(
         if groups is not None:
             coordinates = groups.gather(coordinates)
         sums = DirectionSums.of(probes.lift(coordinates), shortest=MIN_SLOPE)
-        found_here = Slopes(sums, _reach(coordinates / probes.weight, text_directions @ probes.rows.T))
+        found_here = Slopes(sums, _alignment(coordinates, probes, text_directions))
         found = found_here if found is None else found.merge(found_here)
         advance(len(x))
         return images
@@ -126,9 +127,15 @@ def _coordinates(
     return coordinates.cpu()
 
 
-def _reach(coordinates: Float[Tensor, "c n r"], texts: Float[Tensor, "p r"]) -> Int[Tensor, "c p"]:
-    """Sums over images of ``|<derivative, text>|`` as whole numbers; one image at a time, for memory's sake."""
+def _alignment(coordinates: Float[Tensor, "c n r"], probes: Probes, texts: Float[Tensor, "p d"]) -> Int[Tensor, "c p"]:
+    """Sums over images of ``|cos(derivative, text)|`` as whole numbers; one image at a time, for memory's sake.
+
+    Products with the texts are exact, since the rows span them; lengths are estimates, as far as the rows tell.
+    """
+    along = texts @ probes.rows.T
     total = torch.zeros(len(coordinates), len(texts), dtype=torch.int64)
     for image in coordinates.unbind(dim=1):
-        total += ((image @ texts.T).abs().double() * 2.0**FRACTION_BITS).round().long()
+        length = torch.linalg.vector_norm(image, dim=1, keepdim=True)
+        cosine = ((image / probes.weight) @ along.T).abs() / length.clamp_min(MIN_SLOPE)
+        total += (cosine.clamp(max=1.0).double() * 2.0**FRACTION_BITS).round().long()
     return total

@@ -30,7 +30,13 @@ from pipeline.directions.differences import (
     sum_differences,
 )
 from pipeline.directions.groups import find_groups_at
-from pipeline.directions.screening import ScreeningRule, measured_directions, measured_effects, plan_round
+from pipeline.directions.screening import (
+    ScreeningRule,
+    known_channels,
+    measured_directions,
+    measured_effects,
+    plan_round,
+)
 from pipeline.directions.slopes import Slopes, sum_slopes
 from pipeline.directions.statistics import Statistics
 from pipeline.directions.sums_table import directions_table, merge_sums, sums_table
@@ -59,6 +65,9 @@ SLOPES_STAGE = "channel_slopes"
 PLAN_STAGE = SCREENING_PLAN.name
 SUMS_FOLDER = "_screened_sums"
 MEASURED_KEY = "measured_with"
+DECISIONS = (
+    2  # raised when other channels are chosen from the same slopes and sums: a run begun before is not gone on with
+)
 
 
 def screened_directions_hash(
@@ -70,7 +79,8 @@ def screened_directions_hash(
 ) -> str:
     """The config hash of the directions, of whatever prompts; ``earlier`` is the run whose sums they go on from."""
     before = None if earlier is None else earlier.config_hash
-    return stage_hash(STAGE, config, pack, {"style_statistics": statistics.source, "earlier": before})
+    inputs = {"style_statistics": statistics.source, "earlier": before, "decisions": DECISIONS}
+    return stage_hash(STAGE, config, pack, inputs)
 
 
 def screened_directions_contents(prompts: Sequence[Prompt], earlier: Input | None = None) -> Contents:
@@ -112,7 +122,7 @@ class Screening:
     ) -> None:
         self.config, self.store, self.pack, self.prompts = config, store, pack, prompts
         self.statistics, self.earlier = statistics, earlier
-        self.rule = ScreeningRule(num_images=config.num_images, score=config.rule)
+        self.rule = ScreeningRule.deciding_by(config.rule, config.num_images)
         self.positions = editable_positions(pack.generator.space)
         self.groups = find_groups_at(pack, self.positions) if config.by_control else None
         self.config_hash = screened_directions_hash(config, pack, statistics=statistics, earlier=earlier)
@@ -167,7 +177,7 @@ class Screening:
             table = sums_table(pack.generator.space, self.positions, slopes.sums)
             files = {
                 part_path(f"_{SLOPES_STAGE}", shard): storage.table_bytes(table),
-                self._reach_path(shard): storage.arrays_bytes({"reach": slopes.reach.numpy()}),
+                self._aligned_path(shard): storage.arrays_bytes({"aligned": slopes.aligned.numpy()}),
             }
             return Made(files, rows=table.num_rows)
 
@@ -221,8 +231,11 @@ class Screening:
                 found, effect = slopes.direction(), slopes.mean_effect() * self.rule.slope_reach
             else:
                 found = measured_directions(slopes, sums, self.rule)
-                unknown = (sums.count == 0)[:, None]
-                found = ChannelDirection(found.direction.masked_fill(unknown, 0.0), found.agreement, found.count)
+                known = known_channels(sums, self.rule)
+                unknown = ~known[:, None]
+                found = ChannelDirection(
+                    found.direction.masked_fill(unknown, 0.0), found.agreement, found.count * known
+                )
                 effect = measured_effects(slopes, sums, self.rule).masked_fill(unknown, 0.0)
             if self.groups is not None:  # every channel of a control has the direction of the whole
                 alike = self.groups.leaders[self.groups.group]
@@ -251,8 +264,9 @@ class Screening:
     def _room(self, number: int, num_prompts: int) -> int:
         """Pairs of renders that the budget still allows in round ``number``."""
         live = int((self.statistics.std[self.positions] > 0).sum())
-        each = self.config.renders_per_prompt or max(1, live * self.config.num_images * 2 // 100)
-        return (each * num_prompts - self.renders(number)) // 2
+        each, given = max(1, live * self.config.num_images * 2 // 100), self.config.renders_per_prompt
+        total = each * (num_prompts + 1) if given is None else given * num_prompts
+        return (total - self.renders(number)) // 2
 
     def _measure(self, part: Sequence[tuple[int, int]], number: int) -> DirectionSums:
         """Sums of (position, images seen before) pairs over each one's images of a round, in the order given."""
@@ -325,13 +339,13 @@ class Screening:
         shards = range(self.num_slopes_shards)
         tables = (storage.read_table(self.store, part_path(f"_{SLOPES_STAGE}", i)) for i in shards)
         sums = merge_sums(self.pack.generator.space, self.positions, tables)
-        reach = torch.zeros(len(self.positions), len(self._read_texts()[0]), dtype=torch.int64)
+        aligned = torch.zeros(len(self.positions), len(self._read_texts()[0]), dtype=torch.int64)
         for i in shards:
-            reach += torch.from_numpy(storage.read_arrays(self.store, self._reach_path(i))["reach"])
-        return Slopes(sums, reach)
+            aligned += torch.from_numpy(storage.read_arrays(self.store, self._aligned_path(i))["aligned"])
+        return Slopes(sums, aligned)
 
-    def _reach_path(self, shard: int) -> str:
-        return f"_{SLOPES_STAGE}/reach-{shard:05d}.safetensors"
+    def _aligned_path(self, shard: int) -> str:
+        return f"_{SLOPES_STAGE}/aligned-{shard:05d}.safetensors"
 
     def _read_plan(self, number: int) -> list[tuple[int, int]]:
         table = storage.read_table(self.store, part_path(f"_{PLAN_STAGE}", number))

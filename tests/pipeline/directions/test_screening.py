@@ -11,6 +11,7 @@ from pipeline.config import Rule
 from pipeline.directions.screening import (
     Round,
     ScreeningRule,
+    known_channels,
     measured_directions,
     measured_effects,
     plan_round,
@@ -58,10 +59,10 @@ def test_measured_directions_of_a_dead_channel_are_zero_not_nan():
     assert not found.agreement.any()
 
 
-def reaching(*texts: Tensor) -> Slopes:
+def aligned_with(*texts: Tensor) -> Slopes:
     slopes = observed(4)
-    reach = (truth() @ torch.stack(texts).T).abs() * 4 * 2.0**40
-    return Slopes(slopes, reach.long())
+    aligned = (truth() @ torch.stack(texts).T).abs() * 4 * 2.0**40
+    return Slopes(slopes, aligned.long())
 
 
 def plan(slopes: Slopes, sums: DirectionSums, texts: list[Tensor], *, number: int, room: int = 100) -> list[int]:
@@ -78,19 +79,19 @@ def test_still_open_nothing_where_all_is_kept():
     assert not still_open(torch.ones(3), torch.ones(3), num_kept=3, within=9.0).any()
 
 
-def test_plan_round_first_takes_the_channels_of_the_farthest_reach():
-    assert plan(reaching(TEXT), DirectionSums.empty(20, 16), [TEXT], number=0) == [0, 1, 2, 3, 4, 5]
+def test_plan_round_first_takes_the_best_aligned_channels():
+    assert plan(aligned_with(TEXT), DirectionSums.empty(20, 16), [TEXT], number=0) == [0, 1, 2, 3, 4, 5]
 
 
 def test_plan_round_first_takes_a_channel_whose_slopes_cancel_across_faces():
-    found = reaching(TEXT)
-    found.reach[17] = found.reach.max() + 1
+    found = aligned_with(TEXT)
+    found.aligned[17] = found.aligned.max() + 1
     assert 17 in plan(found, DirectionSums.empty(20, 16), [TEXT], number=0)
 
 
 def test_plan_round_later_takes_the_best_of_the_measured():
     measured = observed(1, rows=[0, 2, 4, 6, 8])
-    assert plan(reaching(TEXT), measured, [TEXT], number=1) == [0, 2, 4]
+    assert plan(aligned_with(TEXT), measured, [TEXT], number=1) == [0, 2, 4]
 
 
 @pytest.mark.parametrize("score", ["paper", "agreement", "effect"])
@@ -98,13 +99,19 @@ def test_plan_round_last_leaves_out_what_is_settled_or_has_every_image(score: Ru
     rule = replace(RULE, score=score)
     for images, expected in ((8, []), (7, [2, 3])):  # errors of 0.043 and less; scores lie 0.05 and more apart
         found = plan_round(
-            reaching(TEXT), observed(images), TEXT[None], [3], number=2, room=100, rule=replace(rule, open_within=0.9)
+            aligned_with(TEXT),
+            observed(images),
+            TEXT[None],
+            [3],
+            number=2,
+            room=100,
+            rule=replace(rule, open_within=0.9),
         )
         assert found.tolist() == expected
 
 
 def test_plan_round_measures_a_channel_once_for_all_prompts():
-    found = reaching(TEXT, TEXT)
+    found = aligned_with(TEXT, TEXT)
     first = plan(found, DirectionSums.empty(20, 16), [TEXT, TEXT], number=0)
     assert first == [0, 1, 2, 3, 4, 5]
     assert plan(found, observed(1, rows=first), [TEXT, TEXT], number=0) == []
@@ -112,17 +119,17 @@ def test_plan_round_measures_a_channel_once_for_all_prompts():
 
 def test_plan_round_without_room_for_all_takes_the_first_of_every_list():
     empty, other = DirectionSums.empty(20, 16), unit_vectors(truth()[19])
-    assert plan(reaching(TEXT, other), empty, [TEXT, other], number=0, room=2) == [0, 19]
-    assert plan(reaching(TEXT), empty, [TEXT], number=0, room=0) == []
+    assert plan(aligned_with(TEXT, other), empty, [TEXT, other], number=0, room=2) == [0, 19]
+    assert plan(aligned_with(TEXT), empty, [TEXT], number=0, room=0) == []
 
 
 def test_plan_round_counts_the_images_a_channel_still_needs():
     measured = observed(1, rows=[0, 1, 2])
-    assert plan(reaching(TEXT), measured, [TEXT], number=1, room=5) == [0, 1]
+    assert plan(aligned_with(TEXT), measured, [TEXT], number=1, room=5) == [0, 1]
 
 
 def test_default_rounds_measure_whose_place_is_open_ever_more_and_leave_the_settled():
-    rule, slopes, sums = ScreeningRule(score="paper"), reaching(TEXT), DirectionSums.empty(20, 16)
+    rule, slopes, sums = ScreeningRule(score="paper"), aligned_with(TEXT), DirectionSums.empty(20, 16)
     seen = []
     for number in range(7):
         rows = plan_round(slopes, sums, TEXT[None], [3], number=number, room=1000, rule=rule)
@@ -130,18 +137,45 @@ def test_default_rounds_measure_whose_place_is_open_ever_more_and_leave_the_sett
         for row in rows.tolist():
             here = torch.tensor([row])
             sums = sums.add_at(here, observed(wanted - int(sums.seen[row])).at(here))
-        seen.append(sums.seen[:10].tolist())
-    # three of 20 are kept, the edge lies between rows 2 and 3, scores are 0.05 apart; 2 * 0.13 / sqrt(images + 2) is
-    # 0.106 after 4 images, 0.082 after 8, 0.065 after 14
+        seen.append(sums.seen[:14].tolist())
+    # three of 20 are kept: 36, 12, 6 and 4 get 1, 2, 4 and 10 images. Then the edge lies between rows 2 and 3, scores
+    # are 0.05 apart; 2 * 0.13 / sqrt(images + 2) is 0.106 after 4 images, 0.075 after 10, 0.065 after 14
     assert seen == [
-        [1] * 10,
-        [2] * 9 + [1],
-        [4] * 6 + [2] * 3 + [1],
-        [4, 8, 8, 8, 8, 4, 2, 2, 2, 1],
-        [4, 14, 14, 14, 14, 4, 2, 2, 2, 1],
-        [4, 14, 24, 24, 14, 4, 2, 2, 2, 1],
-        [4, 14, 24, 24, 14, 4, 2, 2, 2, 1],
+        [1] * 14,
+        [2] * 12 + [1] * 2,
+        [4] * 6 + [2] * 6 + [1] * 2,
+        [10] * 4 + [4] * 2 + [2] * 6 + [1] * 2,
+        [10, 14, 14, 14, 14, 4] + [2] * 6 + [1] * 2,
+        [10, 14, 24, 24, 14, 4] + [2] * 6 + [1] * 2,
+        [10, 14, 24, 24, 14, 4] + [2] * 6 + [1] * 2,
     ]
+
+
+def test_plan_round_by_pursuit_goes_on_with_the_rivals_of_every_wish():
+    text = unit_vectors(torch.eye(16)[0] + 0.5 * torch.eye(16)[1])
+    wishes = torch.eye(16)[[0, 0, 0, 0, 1, 1, 2, 3]]
+    aside = torch.eye(16)[[8, 9, 10, 11, 12, 13, 14, 15]]
+    share = torch.tensor([1.0, 0.9, 0.8, 0.7, 1.0, 0.9, 1.0, 1.0])[:, None]
+    directions = share * wishes + (1 - share.square()).sqrt() * aside
+    sums = DirectionSums.of(directions[:, None])
+    slopes = Slopes(sums, torch.zeros(8, 1, dtype=torch.int64))
+    rule = ScreeningRule(num_images=8, rounds=(Round(2, 4, False),))
+
+    by_pursuit = plan_round(slopes, sums, text[None], [2], number=1, room=100, rule=replace(rule, score="pursuit"))
+    assert by_pursuit.tolist() == [0, 1, 4, 5]  # each wish's own channel and its nearest rival
+    by_relevance = plan_round(slopes, sums, text[None], [2], number=1, room=100, rule=replace(rule, score="paper"))
+    assert by_relevance.tolist() == [0, 1, 2, 3]  # the first wish's rivals take all places
+
+
+@pytest.mark.parametrize(("images", "expected"), [([2, 1, 0], [0]), ([1, 1, 0], [0, 1])])
+def test_known_channels_are_measured_often_enough_or_if_none_is_all_that_are_measured(images: list, expected: list):
+    sums = DirectionSums.empty(3, 16)
+    for row, count in enumerate(images):
+        if count:
+            sums = sums.add_at(torch.tensor([row]), DirectionSums.of(torch.eye(16)[row].expand(1, count, 16)))
+    known = known_channels(sums, ScreeningRule.deciding_by("pursuit", 24))
+    assert torch.nonzero(known).flatten().tolist() == expected
+    assert known_channels(sums, ScreeningRule()).tolist() == [n > 0 for n in images]
 
 
 def along(axis: int, images: int) -> DirectionSums:

@@ -74,7 +74,7 @@ def test_screening_channel_measured_in_every_image_is_its_row_of_the_exact_table
     run_all(screening)
     table = directions_of(run_store)
     rows = [i for i, count in enumerate(table["count"]) if count == config.num_images]
-    assert 4 <= len(rows) <= 12
+    assert 4 <= len(rows) <= 4 * 2 * len(PROMPTS)  # four times the two kept go on to a second image
     positions = [editable_positions(tiny_pack.generator.space)[i] for i in rows]
     expected = sum_differences(
         tiny_pack.generator,
@@ -97,6 +97,23 @@ def test_screening_renders_no_more_than_the_budget(tiny_pack: Pack, run_store: S
     screening = Screening(config, run_store, tiny_pack, prompts=PROMPTS, statistics=statistics)
     run_all(screening)
     assert 2 < screening.renders(config.num_rounds) <= 9 * len(PROMPTS)
+
+
+@pytest.mark.parametrize(("given", "expected"), [(None, 3), (9, 2 * 9)])
+def test_screening_a_list_has_a_hundredth_of_the_table_a_prompt_and_one_more(
+    tiny_pack: Pack, run_store: Store, given: int | None, expected: int
+):
+    live = len(editable_positions(tiny_pack.generator.space))
+    num_images = 100 // live + 1  # a hundredth of the table is then a few renders
+    hundredth = live * num_images * 2 // 100
+    config = CONFIG.model_copy(
+        update={"renders_per_prompt": given, "num_images": num_images, "num_gradient_images": 1, "num_rounds": 4}
+    )
+    std = torch.ones(tiny_pack.generator.space.num_channels) * 0.1
+    screening = Screening(config, run_store, tiny_pack, prompts=PROMPTS[:2], statistics=Statistics(std, "hand"))
+    run_all(screening)
+    budget = expected * hundredth if given is None else expected
+    assert budget - 3 <= screening.renders(config.num_rounds) <= budget
 
 
 def test_screening_gradient_renders_only_its_images_and_fills_the_table(
@@ -181,7 +198,9 @@ def test_channels_of_one_control_are_measured_together_and_share_its_direction(
     group[4], sign[4] = 1, -1.0  # channel 4 moves against channel 1
     group = torch.unique(group, return_inverse=True)[1]
     monkeypatch.setattr(stage, "find_groups_at", lambda pack, at: ChannelGroups(group, sign))
-    config = CONFIG.model_copy(update={"by_control": True, "num_images": 2, "renders_per_prompt": 400})
+    config = CONFIG.model_copy(
+        update={"by_control": True, "num_images": 2, "renders_per_prompt": 400, "rule": "pursuit"}
+    )
     rule = ScreeningRule(num_images=2, rounds=(Round(100, 2, False),))
     screening = Screening(config, run_store, tiny_pack, prompts=PROMPTS, statistics=statistics)
     screening.rule = rule
