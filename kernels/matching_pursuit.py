@@ -50,10 +50,11 @@ def matching_pursuit(
 def pursuit_contest(
     directions: Float[Tensor, "c d"], target: Float[Tensor, "d"], *, smallest_gain: float, max_chosen: int = 32
 ) -> Float[Tensor, "c"]:
-    """How near every channel comes to being chosen by ``matching_pursuit``, in [0, 1]; 1 for those that are.
+    """How near every channel comes to being chosen by ``matching_pursuit``, in [0, 1]; above 1 for those that are.
 
     At every step, products with what is left of the target, as shares of the largest one; of these the largest over
-    all steps. So the rivals of a second wish count as much as those of the first.
+    all steps. So the rivals of a second wish count as much as those of the first. Whoever is chosen has 1 and the gain
+    as a share of the first one's, so that no two of them tie.
 
     Args:
         directions: unit vectors; zero for channels without effect.
@@ -81,6 +82,7 @@ def pursuit_contest(
         if gain < smallest_gain * first:
             break
         closeness = torch.maximum(closeness, products / products[best])
+        closeness[best] = 1.0 + gain / first
         chosen, left = tried, rest
         free[best] = False
     return closeness
