@@ -22,7 +22,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from examples.peeps.edit_methods import METHODS, render, run_mappers, run_optimization
+from examples.peeps.edit_methods import METHODS, at_default_strength, render, run_mappers, run_optimization
 from examples.peeps.free_wording import interval
 from examples.peeps.judge import read_labels
 from examples.peeps.wishes import FreePrompt, judge_wishes, read_free_prompts
@@ -82,7 +82,7 @@ def study(
     seconds = (time.perf_counter() - start) / len(prompts)
     scores = []
     for prompt, found in zip(prompts, edited, strict=True):
-        images = render(pack, found.x, space)
+        images = render(pack, at_default_strength(pack, method, w, found.x, space), space)
         verdict = judge_wishes(before, read_labels(pack.oracle, images), prompt.wishes)
         if not len(verdict.hit):
             continue

@@ -68,6 +68,7 @@ OPTIMIZE_SETTINGS = {
     "l2_weight": 0.004,
     "search_noise": 4.0,
 }
+MOVE_STRENGTHS = {"mapper": 0.75, "optimize": 0.75}  # both go further than the picture needs
 LICENCE = (
     "Weights: CC0 1.0. Trained on drawings of Open Peeps by Pablo Stanley (CC0 1.0), rendered by dicebear-core (MIT) "
     "from dicebear-styles' open-peeps definition (CC0 1.0)."
@@ -194,6 +195,7 @@ def main() -> None:
         "licence": LICENCE,
         "clip": {"whole_words": True},
         "settings": {"global": GLOBAL_SETTINGS, "mapper": MAPPER_SETTINGS, "optimize": OPTIMIZE_SETTINGS},
+        "move_strengths": MOVE_STRENGTHS,
     }
     store = storage.Store(str(args.out))
     write_pack(store, description, files, written=written)

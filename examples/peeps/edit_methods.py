@@ -46,6 +46,12 @@ def load_texts(
     return [text_target(prompt, pack, weights, template_set=config.templates) for prompt in check_prompts(rows)]
 
 
+def at_default_strength(pack: Pack, method: str, w: Tensor, x: Tensor, space: str) -> Tensor:
+    """Edited latents at the strength that the pack has its datasets at: so much of the way from the source."""
+    source = pack.generator.styles(w) if space == "styles" else w
+    return source + dict[str, float](pack.description.move_strengths).get(method, 1.0) * (x - source)
+
+
 @dataclass(frozen=True)
 class Edited:
     """Edited latents of one prompt [n, ...], their loss, and the similarity of mapper moves."""
@@ -115,7 +121,8 @@ def measure(
         space, edited = run_mappers(pack, w, setting or {}, prompts, num_training=TRAINING_LATENTS)
     found = []
     for prompt, edit in zip(prompts, edited, strict=True):
-        after = read_labels(pack.oracle, render(pack, edit.x, space))
+        x = at_default_strength(pack, method, w, edit.x, space)
+        after = read_labels(pack.oracle, render(pack, x, space))
         verdict = judge_wishes(before, after, prompt.wishes)
         if len(verdict.hit):
             hit, kept = float(verdict.hit.mean()), float(verdict.kept.mean())

@@ -20,7 +20,6 @@ SOURCES: dict[Method, str] = {
     "optimize": "optimized_latents",
     "tedigan": "tedigan_latents",
 }
-LEARNT_STRENGTHS = (1.0,)  # the move as it was trained or found
 
 
 @dataclass(frozen=True)
@@ -143,8 +142,15 @@ def _edit_facts(row: PromptRow) -> list[Any]:
     return [*told, [float(strength) for strength in row.strengths]]
 
 
+def default_strengths(method: str, config: EditedLatentsConfig, pack: Pack) -> tuple[float, ...]:
+    """Of prompts that give none: the run's or the pack's for global directions; else the pack's share of the move."""
+    if method == "global":
+        return config.strengths or (pack.description.strength,)
+    return (dict[str, float](pack.description.move_strengths).get(method, 1.0),)
+
+
 def _edit_row(prompt: Prompt, config: EditedLatentsConfig, pack: Pack, outcome: _Outcome) -> PromptRow:
-    default = (config.strengths or (pack.description.strength,)) if prompt.method == "global" else LEARNT_STRENGTHS
+    default = default_strengths(prompt.method, config, pack)
     strengths = prompt.strengths or default
     row = PromptRow.of(prompt, strengths=strengths, status=outcome.status, error=outcome.error)
     if (known := outcome.row) is not None:
