@@ -158,6 +158,8 @@ def storm(
             after = needed * generator.uniform(*SHARES)
             killed = runs.kill(run, after)
             tally.kills += killed
+            if needed == usual and not killed:  # a whole run takes no longer than that now: the machine is less busy
+                usual = after
             needed = max(
                 needed - after, LEAST * usual
             )  # what was made is kept, and the next moment falls into the rest
