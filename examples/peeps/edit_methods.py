@@ -49,7 +49,7 @@ def load_texts(
 def at_default_strength(pack: Pack, method: str, w: Tensor, x: Tensor, space: str) -> Tensor:
     """Edited latents at the strength that the pack has its datasets at: so much of the way from the source."""
     source = pack.generator.styles(w) if space == "styles" else w
-    return source + dict[str, float](pack.description.move_strengths).get(method, 1.0) * (x - source)
+    return source + pack.description.move_strengths.get(method, 1.0) * (x - source)
 
 
 @dataclass(frozen=True)

@@ -85,7 +85,7 @@ def held_precision(precision: Precision, device: torch.device) -> Iterator[None]
 
 def _switches() -> tuple[bool, bool, bool]:
     """Torch's own: TF32 in convolutions, TF32 in matrix products, cuDNN at all."""
-    return bool(torch.backends.cudnn.allow_tf32), torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.enabled
+    return torch.backends.cudnn.allow_tf32, bool(torch.backends.cuda.matmul.allow_tf32), torch.backends.cudnn.enabled
 
 
 def _set_switches(convolutions: bool, products: bool, cudnn: bool) -> None:

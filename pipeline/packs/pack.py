@@ -103,10 +103,10 @@ class PackDescription(BaseModel):
         default_factory=dict,
         description="Recommended settings by method (mapper, optimize), as fields of the method's stage settings.",
     )
-    move_strengths: dict[Literal["mapper", "optimize"], float] = Field(
+    move_strengths: dict[str, float] = Field(
         default_factory=dict,
-        description="Default strength of a method's edits, as a multiple of the move that was trained or found; 1 for "
-        "methods that are not named.",
+        description="Default strength by method (mapper, optimize), as a multiple of the move that was trained or "
+        "found; 1 for methods that are not named.",
     )
     files: dict[str, str] = Field(description="sha256 of every file of the pack.")
 

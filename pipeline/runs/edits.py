@@ -146,7 +146,7 @@ def default_strengths(method: str, config: EditedLatentsConfig, pack: Pack) -> t
     """Of prompts that give none: the run's or the pack's for global directions; else the pack's share of the move."""
     if method == "global":
         return config.strengths or (pack.description.strength,)
-    return (dict[str, float](pack.description.move_strengths).get(method, 1.0),)
+    return (pack.description.move_strengths.get(method, 1.0),)
 
 
 def _edit_row(prompt: Prompt, config: EditedLatentsConfig, pack: Pack, outcome: _Outcome) -> PromptRow:
