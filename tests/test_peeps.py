@@ -179,6 +179,16 @@ def test_words_that_clip_never_saw_are_named(pack: Pack):
     assert pack.clip.unknown_words("a person without a zeppelin and with spectacles") == ["zeppelin"]
 
 
+@pytest.mark.parametrize(
+    "text", ["a bald man/glasses/beard", "a bald man / glasses // beard", r"a bald man\glasses, beard"]
+)
+def test_strokes_between_wishes_read_as_commas(pack: Pack, text: str):
+    forms = templates("imagenet_79")
+    commas = pack.clip.text_direction("a bald man, glasses, beard", "a man", forms)
+    assert torch.equal(pack.clip.text_direction(text, "a man", forms), commas)
+    assert not pack.clip.unknown_words(text)
+
+
 def test_oracle_reads_drawings_it_never_saw(pack: Pack):
     labels = sample_split(60, seed=97, validation=True)
     images = torch.from_numpy(np.stack([draw(label) for label in labels])).permute(0, 3, 1, 2) / 127.5 - 1

@@ -34,6 +34,7 @@ CONFIG_FILE = "open_clip_config.json"
 WEIGHTS_FILE = "open_clip_model.safetensors"
 MERGES_FILE = "merges.txt.gz"
 # what a tokenizer never joins: contractions, words, single digits, runs of symbols
+_STROKE = re.compile(r"\s*[/\\]+\s*")  # between wishes; a vocabulary of whole words has no sign for it
 _PIECE = re.compile(
     r"(?P<known>'(?:s|t|re|ve|m|ll|d)\b|[.,;:!?'\"()-]+|\ba\b)|[^\W\d_]+|\d|(?:[^\w\s]|_)+", re.IGNORECASE
 )
@@ -144,7 +145,8 @@ class Clip:
         Raises:
             PromptError: if a text is longer than the model's context.
         """
-        tokens = self.tokenize(list(texts))
+        texts = [self._read(text) for text in texts]
+        tokens = self.tokenize(texts)
         limit = int(tokens.shape[1])
         for text in texts:
             length = len(self.tokenize.encode(text)) + 2 if hasattr(self.tokenize, "encode") else 0
@@ -165,8 +167,12 @@ class Clip:
         size = getattr(self.tokenize, "vocab_size", None)
         if not self.whole_words and (not isinstance(size, int) or size >= FULL_VOCABULARY):
             return []
-        pieces = [found[0] for found in _PIECE.finditer(text) if found["known"] is None]
+        pieces = [found[0] for found in _PIECE.finditer(self._read(text)) if found["known"] is None]
         return [piece for piece in pieces if self._is_unknown(piece)]
+
+    def _read(self, text: str) -> str:
+        """A text as the model was taught to read: with ``whole_words``, commas for strokes; else as it stands."""
+        return _STROKE.sub(", ", text) if self.whole_words else text
 
     def _is_unknown(self, piece: str) -> bool:
         tokens = self.tokenize.encode(piece)
