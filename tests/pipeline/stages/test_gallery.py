@@ -57,6 +57,7 @@ def folder(run: Store, tiny_pack: Pack, median_distance: float) -> Store:
 @pytest.fixture
 def page(chromium: Any, folder: Store) -> Iterator[Any]:
     chromium.get("about:blank")
+    chromium.get_log("browser")  # of pages that other tests opened
     chromium.get(f"file://{folder.uri}/index.html")
     yield chromium
     assert [entry for entry in chromium.get_log("browser") if entry["level"] == "SEVERE"] == []
