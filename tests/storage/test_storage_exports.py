@@ -3,36 +3,10 @@ import sys
 from pathlib import Path
 
 import storage
-from storage import (
-    arrays,
-    errors,
-    images,
-    leases,
-    listing,
-    manifest,
-    runs,
-    secrets,
-    sorting,
-    store,
-    tables,
-    webdataset,
-)
+from storage import arrays, errors, images, leases, listing, manifest, runs, secrets, sorting, store, tables, webdataset
 
 REPOSITORY = Path(__file__).parents[2]
-MODULES = (
-    arrays,
-    errors,
-    images,
-    leases,
-    listing,
-    manifest,
-    runs,
-    secrets,
-    sorting,
-    store,
-    tables,
-    webdataset,
-)
+MODULES = (arrays, errors, images, leases, listing, manifest, runs, secrets, sorting, store, tables, webdataset)
 OF_RETRIES = {"impatient", "is_client_error", "is_transient"}  # the others are for the rooms' own use
 CONSTANTS = {"EXTENSIONS", "IMAGE_TYPE", "ImageFormat", "LEASE_FILE"}
 
