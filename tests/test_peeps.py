@@ -189,6 +189,11 @@ def test_strokes_between_wishes_read_as_commas(pack: Pack, text: str):
     assert not pack.clip.unknown_words(text)
 
 
+def test_strokes_are_left_to_a_clip_that_spells_words_in_pieces(pack: Pack):
+    with_strokes, with_commas = pack.judge.encode_texts(["a bald man/glasses", "a bald man, glasses"])
+    assert float(with_strokes @ with_commas) < 0.999
+
+
 def test_oracle_reads_drawings_it_never_saw(pack: Pack):
     labels = sample_split(60, seed=97, validation=True)
     images = torch.from_numpy(np.stack([draw(label) for label in labels])).permute(0, 3, 1, 2) / 127.5 - 1

@@ -6,9 +6,13 @@ import pandas as pd
 import pytest
 
 from flows.edit_dataset import edit_dataset
-from flows.optimize_latents import optimize_latents
+from flows.jobs import Job
+from flows.optimize_latents import open_optimized_latents, optimize_latents
 from flows.sample_latents import sample_latents
+from flows.tedigan_latents import open_tedigan_latents
+from pipeline.config import OptimizedLatentsConfig, TediganLatentsConfig
 from pipeline.errors import MissingInputError, PromptError
+from pipeline.prompts import check_prompts
 
 ROWS = [
     {"name": "hat", "target": "a face with a hat"},
@@ -60,3 +64,20 @@ def test_optimize_latents_without_latents_or_prompts_of_its_method_says_so(tiny_
     with pytest.raises(Exception, match="greater than 0"):
         optimize_latents(ROWS, **shared, learning_rate=0.0)
     assert not (tmp_path / "optimized_latents").exists()
+
+
+@pytest.mark.parametrize(
+    ("opener", "config"),
+    [
+        (open_optimized_latents, OptimizedLatentsConfig(num_steps=7, shard_size=4)),
+        (open_tedigan_latents, TediganLatentsConfig(num_steps=7, shard_size=4)),
+    ],
+)
+def test_searches_count_their_steps_and_cut_pairs_into_shards(opener, config, tiny_pack_uri: str, tmp_path: Path):
+    where = {"run": str(tmp_path), "pack": tiny_pack_uri, "device": "cpu"}
+    sample_latents(**where, num_latents=3)
+    work = opener(
+        Job(**where, config=config, prompts=tuple(check_prompts([{**row, "neutral": "a face"} for row in ROWS])))
+    )
+    assert (work.total, work.unit) == (3 * 3 * 7, "steps")
+    assert [work.rows_in(shard) for shard in range(work.num_shards)] == [4, 4, 1]
